@@ -1,0 +1,3 @@
+"""What Keras 3 leaves out: layers, optimizers, L-BFGS and BatchNorm folding."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,42 @@
+"""What every test shares: one backend a process, seeded randomness, a clean Keras state."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _seeded_and_clean():
+    """Seed Python, NumPy and the backend before each test, and restore Keras's globals after it."""
+    floatx, epsilon, policy = keras.config.floatx(), keras.config.epsilon(), keras.config.dtype_policy()
+    keras.utils.set_random_seed(1)
+    yield
+    keras.config.set_floatx(floatx)
+    keras.config.set_epsilon(epsilon)
+    keras.config.set_dtype_policy(policy)
+    keras.utils.clear_session(free_memory=False)
+
+
+@pytest.fixture
+def float64():
+    """Run a test in float64 throughout; JAX needs its own switch for that."""
+    keras.config.set_floatx("float64")
+    if keras.config.backend() != "jax":
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
+def backend():
+    """Name of the active Keras backend, for the few tests that must know it."""
+    return keras.config.backend()
