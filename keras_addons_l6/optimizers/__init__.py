@@ -1,0 +1,9 @@
+"""Optimizers that follow the published formulas digit for digit."""
+
+from keras_addons_l6.optimizers.adagrad import AdaGrad
+from keras_addons_l6.optimizers.adam import Adam
+from keras_addons_l6.optimizers.adamw import AdamW
+from keras_addons_l6.optimizers.nesterov import Nesterov
+from keras_addons_l6.optimizers.rmsprop import RMSProp
+
+__all__ = ["AdaGrad", "Adam", "AdamW", "Nesterov", "RMSProp"]
