@@ -1,0 +1,1 @@
+"""L-BFGS: the method in parts, and its entrances."""
