@@ -32,8 +32,8 @@ def maximum(x: Any, other: Any) -> Any:
 def one_minus_power(base: float, exponent: Any) -> Any:
     """1 - base**exponent for a base in [0, 1), accurate to rounding in the exponent's dtype.
 
-    In float32 `1 - 0.999**1`, taken literally, is wrong in the fifth digit. -expm1(t log b) is not: the logarithm is
-    taken in float64, and rounding it changes the answer by no more than the rounding's own relative size.
+    In float32 `1 - 0.999**1`, taken literally, is wrong in the fifth digit. -expm1(t log b) is not: the
+    logarithm is taken in float64, and rounding it changes the answer by no more than its own relative size.
 
     Args:
         base: a Python float in [0, 1).

@@ -16,7 +16,7 @@ def dense(gradient: Any, variable: Any) -> tf.Tensor:
 
 
 def in_distribution_strategy() -> bool:
-    """Whether variables may be mirrored here, so that each replica's copy has to be updated in its own context."""
+    """Whether variables may be mirrored here, so that each replica's copy is updated in its own context."""
     return tf.distribute.has_strategy()
 
 

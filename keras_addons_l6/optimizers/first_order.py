@@ -1,57 +1,61 @@
 """The base class of the first-order optimizers: runs a rule for all variables of a model."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self, TypedDict, Unpack
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self, Unpack
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_addons_l6.kernels import rules
-from keras_addons_l6.optimizers.argument_checks import flag, number, optional_count, optional_number
+from keras_addons_l6.optimizers import base_arguments, saved_state
+from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.keras_doors import AllVariablesOptimizer
 
 Tensor = Any
-LearningRate = float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any]
 
 
-class BaseArguments(TypedDict, total=False):
-    """The arguments that every Keras optimizer takes, see `FirstOrder`."""
+@dataclass(frozen=True)
+class Exclusions:
+    """What `exclude_from_weight_decay` was given, in a form that a configuration can hold."""
 
-    weight_decay: float | None
-    clipnorm: float | None
-    clipvalue: float | None
-    global_clipnorm: float | None
-    use_ema: bool
-    ema_momentum: float
-    ema_overwrite_frequency: int | None
-    loss_scale_factor: float | None
-    gradient_accumulation_steps: int | None
-    name: str | None
+    var_paths: tuple[str, ...] = ()
+    var_names: tuple[str, ...] = ()
+
+
+@dataclass
+class WaitingState:
+    """Arrays that were loaded before the variables they belong to existed."""
+
+    arrays: tuple[np.ndarray, ...] = ()
 
 
 class FirstOrder(AllVariablesOptimizer):
-    """Runs a subclass's rule, a pure function of gradient, parameter and slots, for all variables of a model.
+    """Runs a subclass's rule, a pure function of gradient, parameter and slots, for all variables.
 
-    A subclass gives `rule`, `slot_names()`, `coefficients(a, t)` and its own arguments in `get_config()`. Slots are
-    one variable a parameter, of its shape and dtype, made in the order parameter by parameter, slot by slot; that
-    order and the names are what saved states rely on. The rule is computed in at least float32. Sparse gradients
-    are made dense before anything else, so that rows without a gradient decay as the formula says and clipping sees
-    the gradient the model has. A gradient that is not finite is never hidden; only `clipvalue`, asked to, bounds an
-    infinite one (a NaN stays a NaN).
+    A subclass gives `rule`, `slot_names()`, `coefficients(a, t)` and its arguments in `get_config()`.
+
+    * Slots are one variable a parameter, of its shape and dtype, made parameter by parameter and slot by
+      slot. Saved states rely on that order, on the slots' names and on nothing else.
+    * Rules are computed in at least float32, whatever the parameter's dtype.
+    * A sparse gradient is made dense before anything else: the slots of rows without a gradient decay as
+      the formula says, and clipping sees the gradient that the model has.
+    * A gradient that is not finite is never hidden: it ends in a parameter that is not finite. Only
+      `clipvalue` bounds an infinite component, which is what it is asked for; a NaN stays a NaN.
 
     Args:
-        learning_rate: a number >= 0, a `keras.optimizers.schedules.LearningRateSchedule`, or a function without
-            arguments that returns the rate.
-        weight_decay: wd >= 0; each step also takes a * wd * x off x, before the rule (Keras's decoupled form).
-        clipnorm: > 0; each gradient's norm is bounded by it.
-        clipvalue: > 0; each component of a gradient is bounded by it.
-        global_clipnorm: > 0; the norm of all gradients together is bounded by it.
-        use_ema: whether to keep an exponential moving average of the parameters, written into them at the end.
-        ema_momentum: in [0, 1]; the average's.
-        ema_overwrite_frequency: >= 1; the average is written into the parameters every so many steps.
-        loss_scale_factor: > 0; the loss is multiplied by it and the gradients divided.
-        gradient_accumulation_steps: >= 2; a step is taken every so many batches, with the mean of their gradients.
+        learning_rate: a number >= 0, a `keras.optimizers.schedules.LearningRateSchedule`, or a function
+            without arguments that returns the rate.
+        weight_decay: wd >= 0; each step also takes a wd x off x (Keras's decoupled form).
+        clipnorm: > 0; bounds the norm of each gradient.
+        clipvalue: > 0; bounds each component of a gradient.
+        global_clipnorm: > 0; bounds the norm of all gradients together.
+        use_ema: whether to keep an exponential moving average of the parameters, which `fit` writes into
+            them at its end.
+        ema_momentum: in [0, 1], the average's.
+        ema_overwrite_frequency: >= 1; write the average into the parameters every so many steps.
+        loss_scale_factor: > 0; multiplies the loss and divides the gradients.
+        gradient_accumulation_steps: >= 2; take a step every so many batches, with their mean gradient.
         name: the optimizer's name.
 
     Raises:
@@ -61,13 +65,13 @@ class FirstOrder(AllVariablesOptimizer):
     rule: ClassVar[rules.Rule]
 
     def __init__(self, learning_rate: LearningRate, **base: Unpack[BaseArguments]) -> None:
-        """Check the arguments before Keras sees them."""
-        super().__init__(learning_rate=_checked_rate(learning_rate), **_checked_base(base))
-        self._excluded: dict[str, list[str]] = {}
-        self._pending_state: dict[str, np.ndarray] | None = None
+        super().__init__(base_arguments.checked_rate(learning_rate), **base_arguments.checked(base))
+        self._excluded = Exclusions()
+        self._excluded_by_config = False
+        self._waiting = WaitingState()
 
     def slot_names(self) -> Sequence[str | None]:
-        """Names of the slots in the order the rule takes them; None where this configuration does without one."""
+        """Names of the slots in the order the rule takes them; None for one this configuration lacks."""
         raise NotImplementedError
 
     def slot_initializer(self) -> Any:
@@ -83,44 +87,47 @@ class FirstOrder(AllVariablesOptimizer):
         return a * self.weight_decay
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Create the slots, and give them the state that was loaded before there were any."""
+        """Create the slots, and give them the state that was loaded before they were there."""
         if self.built:
             return
-        self._exclude_by_path(variables)
+        before = len(self.variables)
+        if self._excluded_by_config:
+            self._exclude_again(variables)
         super().build(variables)
         names = [name for name in self.slot_names() if name is not None]
-        columns = self.add_optimizer_variables(
-            variables, names, initializer=[self.slot_initializer()] * len(names)
-        )
+        columns = self.add_optimizer_variables(variables, names, [self.slot_initializer()] * len(names))
         self._slots = dict(zip(names, columns, strict=True))
-        if self._pending_state is not None:
+        if self._waiting.arrays:
             with rules.outside_graph():
-                self.load_own_variables(self._pending_state)
+                self._load(self._waiting.arrays, first=before)
+            self._waiting = WaitingState()
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
-        """Take one step with one gradient a variable (None for a variable without)."""
-        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
-        if len(grads) == len(variables):
-            grads = [g if g is None else rules.dense(g, v) for g, v in zip(grads, variables, strict=True)]
+        """Take one step.
+
+        Args:
+            grads: a gradient for each variable, dense or sparse; None for a variable without.
+            trainable_variables: the variables; those of `build` where left out.
+        """
+        known = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        if len(grads) == len(known):
+            grads = [g if g is None else rules.dense(g, v) for g, v in zip(grads, known, strict=True)]
         super().apply(grads, trainable_variables)
 
     def update_steps(self, gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
         """Take one step of every variable, those of one precision together."""
-        groups: dict[str, list[int]] = {}
-        for i, variable in enumerate(variables):
-            groups.setdefault(rules.compute_dtype(variable.dtype), []).append(i)
-        for dtype, members in groups.items():
+        by_dtype: dict[str, list[tuple[Any, Any]]] = {}
+        for gradient, variable in zip(gradients, variables, strict=True):
+            by_dtype.setdefault(rules.compute_dtype(variable.dtype), []).append((gradient, variable))
+        for dtype, pairs in by_dtype.items():
             a = ops.cast(learning_rate, dtype)
             t = ops.cast(self.iterations + 1, dtype)
             decay = None if self.weight_decay is None else self.decay(a)
-            self._take_steps(
-                type(self).rule,
-                [gradients[i] for i in members],
-                [variables[i] for i in members],
-                [self._slots_of(variables[i]) for i in members],
-                self.coefficients(a, t),
-                [decay if self._decays(variables[i]) else None for i in members],
-            )
+            updates = [
+                rules.Update(g, x, self._slots_of(x), decay if self._is_decayed(x) else None)
+                for g, x in pairs
+            ]
+            self._take(type(self).rule, updates, self.coefficients(a, t))
 
     def _slots_of(self, variable: Any) -> list[Any]:
         index = self._index(variable)
@@ -129,136 +136,78 @@ class FirstOrder(AllVariablesOptimizer):
     def exclude_from_weight_decay(
         self, var_list: Sequence[Any] | None = None, var_names: Sequence[str] | None = None
     ) -> None:
-        """Keep variables out of weight decay; saved with the optimizer.
+        """Keep variables out of weight decay; what is excluded is part of the configuration.
 
         Args:
             var_list: the variables to leave alone.
             var_names: regular expressions; a variable is left alone where one is found in its name.
 
         Raises:
-            ValueError: after `build`, where the call would change what is excluded.
+            ValueError: after `build`, unless the call changes nothing.
         """
-        excluded = {"var_paths": [_path(v) for v in var_list or ()], "var_names": list(var_names or ())}
+        excluded = Exclusions(tuple(_path(v) for v in var_list or ()), tuple(var_names or ()))
         if self.built and excluded != self._excluded:
             raise ValueError(
-                "`exclude_from_weight_decay` must be called before the optimizer is built, that is before `fit` or "
-                f"the first `apply`. Received var_names={excluded['var_names']}, variables={excluded['var_paths']}; "
-                f"'{self.name}' was built with {self._excluded or 'nothing'} excluded. Create a new optimizer."
+                "`exclude_from_weight_decay` must be called before the optimizer is built, that is before "
+                f"`fit` and the first `apply`. Received: {excluded}; '{self.name}' was built with "
+                f"{self._excluded}. Create a new optimizer and exclude first."
             )
         self._excluded = excluded
         super().exclude_from_weight_decay(var_list=var_list, var_names=var_names)
 
-    def _exclude_by_path(self, variables: Sequence[Any]) -> None:
-        """Find again, by their paths, the variables that a loaded configuration excludes."""
-        if self._excluded:
-            listed = [v for v in variables if _path(v) in self._excluded["var_paths"]]
-            super().exclude_from_weight_decay(var_list=listed, var_names=self._excluded["var_names"])
+    def _exclude_again(self, variables: Sequence[Any]) -> None:
+        """Find the variables that a configuration excludes, by their paths."""
+        listed = [v for v in variables if _path(v) in self._excluded.var_paths]
+        super().exclude_from_weight_decay(var_list=listed, var_names=self._excluded.var_names)
 
     def load_own_variables(self, store: Any) -> None:
-        """Set the state, or, before `build`, keep it until there are slots to take it.
+        """Set the state. What belongs to slots that `build` has yet to create waits for it.
 
         Raises:
-            ValueError: naming the first slot that is missing, unexpected or of another shape; nothing is changed.
+            ValueError: naming the first slot that the state does not fit; nothing is changed then.
         """
-        if not self.built:
-            self._pending_state = {key: np.array(store[key]) for key in store}
-            return
-        self._pending_state = None
-        _check_state(store, self.variables, self.name)
-        for i, variable in enumerate(self.variables):
-            variable.assign(np.array(store[str(i)]))
+        arrays = saved_state.read(store)
+        waiting = not self.built and len(arrays) > len(self.variables)
+        self._load(arrays[: len(self.variables)] if waiting else arrays)
+        self._waiting = WaitingState(arrays if waiting else ())
+
+    def _load(self, arrays: Sequence[np.ndarray], first: int = 0) -> None:
+        saved_state.check_fits(arrays, self.variables, self.name)
+        for variable, array in list(zip(self.variables, arrays, strict=True))[first:]:
+            variable.assign(array)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments, and under `exclude_from_weight_decay` what that method was given."""
+        """Return the arguments, and what `exclude_from_weight_decay` was given where it was called."""
         config = super().get_config()
-        if any(self._excluded.values()):
-            config["exclude_from_weight_decay"] = {key: list(names) for key, names in self._excluded.items()}
+        if self._excluded != Exclusions():
+            lists = {key: list(names) for key, names in asdict(self._excluded).items()}
+            config["exclude_from_weight_decay"] = lists
         return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
-        """Create an optimizer from `get_config()`'s answer."""
+        """Create an optimizer from what `get_config` returned."""
         config = dict(config)
         excluded = config.pop("exclude_from_weight_decay", None)
         optimizer = super().from_config(config, custom_objects)
-        if excluded:
-            optimizer._excluded = {key: list(names) for key, names in excluded.items()}
+        if excluded is not None:
+            optimizer._excluded = Exclusions(**{key: tuple(names) for key, names in excluded.items()})
+            optimizer._excluded_by_config = True
         return optimizer
 
     def __repr__(self) -> str:
-        """Show the arguments that differ from Keras's own defaults, and the optimizer's own."""
+        """Show the class's own arguments, and of Keras's those that are set."""
         try:
             config = self.get_config()
-        except Exception:  # a rate that is traced has no value yet, and showing an object must not fail
+        except Exception:  # a rate that is being traced has no value, and showing an object must not fail
             return f"<{type(self).__name__} '{self.name}'>"
-        shown = {key: value for key, value in config.items() if value != _KERAS_DEFAULTS.get(key, _SHOW)}
+        shown = {k: v for k, v in config.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
-_SHOW = object()
-_KERAS_DEFAULTS: dict[str, Any] = {
-    "weight_decay": None,
-    "clipnorm": None,
-    "clipvalue": None,
-    "global_clipnorm": None,
-    "use_ema": False,
-    "ema_momentum": 0.99,
-    "ema_overwrite_frequency": None,
-    "loss_scale_factor": None,
-    "gradient_accumulation_steps": None,
-}
-
-
-def _checked_rate(learning_rate: Any) -> Any:
-    if callable(learning_rate) or isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
-        return learning_rate
-    return number("learning_rate", learning_rate, low=0.0)
-
-
-def _checked_base(base: BaseArguments) -> dict[str, Any]:
-    """Check what Keras checks late, in part, or not at all."""
-    given: dict[str, Any] = dict(base)
-    checks: dict[str, Callable[[str, Any], Any]] = {
-        "weight_decay": lambda name, v: optional_number(name, v, low=0.0),
-        "clipnorm": _optional_positive,
-        "clipvalue": _optional_positive,
-        "global_clipnorm": _optional_positive,
-        "use_ema": flag,
-        "ema_momentum": lambda name, v: number(name, v, low=0.0, high=1.0),
-        "ema_overwrite_frequency": lambda name, v: optional_count(name, v, low=1),
-        "loss_scale_factor": _optional_positive,
-        "gradient_accumulation_steps": lambda name, v: optional_count(name, v, low=2),
-    }
-    return {key: checks[key](key, value) if key in checks else value for key, value in given.items()}
-
-
-def _optional_positive(name: str, value: Any) -> float | None:
-    return optional_number(name, value, low=0.0, bounds="(]")
+_DEFAULTS: dict[str, Any] = dict(base_arguments.DEFAULTS)
 
 
 def _path(variable: Any) -> str:
     # A `tf.Variable` has a name only.
     return getattr(variable, "path", variable.name)
-
-
-def _check_state(store: Any, variables: Sequence[Any], name: str) -> None:
-    """Raise where a stored state does not fit the variables one to one."""
-    problem = None
-    for i, variable in enumerate(variables):
-        if str(i) not in store:
-            problem = f"it lacks number {i}, '{variable.path}' of shape {tuple(variable.shape)}"
-        elif tuple(np.shape(store[str(i)])) != tuple(variable.shape):
-            problem = (
-                f"'{variable.path}' has shape {tuple(variable.shape)}, saved is {np.shape(store[str(i)])}"
-            )
-        if problem:
-            break
-    else:
-        if len(store) > len(variables):
-            problem = f"number {len(variables)}, after '{variables[-1].path}', has no slot to go to"
-    if problem:
-        raise ValueError(
-            f"The saved state does not fit optimizer '{name}': {problem} ({len(store)} arrays saved, {len(variables)} "
-            "expected). Load it into an optimizer of the same class and arguments, built on the same variables; or "
-            "compile the model anew to start from a fresh state."
-        )

@@ -1,4 +1,4 @@
-"""What optimizers need of Keras that has no public door, each use with its reason; the only such file here."""
+"""What optimizers need of Keras that has no public door, each with its reason."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from keras_addons_l6.kernels import rules
 
 
 class AllVariablesOptimizer(keras.optimizers.Optimizer):
-    """A Keras optimizer that updates all variables in one call of `update_steps`, wherever Keras allows it."""
+    """A Keras optimizer that updates all variables in one call of `update_steps`, where Keras allows it."""
 
     def update_steps(self, gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
         """Take one step of every variable."""
@@ -25,26 +25,27 @@ class AllVariablesOptimizer(keras.optimizers.Optimizer):
     def _backend_update_step(
         self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
     ) -> None:
-        # Private: the public hook is called once a variable, which on torch is a loop of small kernels. Under
-        # tf.distribute Keras's own version merges the replicas and calls `update_step` in each one's context.
+        # The public hook is called once a variable: on torch a loop of small kernels. Under tf.distribute
+        # Keras's own version merges the replicas and calls the public hook in each one's context.
         if rules.in_distribution_strategy():
             super()._backend_update_step(grads, trainable_variables, learning_rate)
         else:
             self.update_steps(grads, trainable_variables, learning_rate)
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        # Private: Keras would decay in a pass of its own before the step; `update_steps` does it on the way. No rule's
-        # step depends on x, so the result is the same.
+        # Keras decays in a pass of its own before the step; `update_steps` does it on the way, in the same
+        # order. On torch Keras's version also fails where every variable is excluded.
         del variables
 
-    def _decays(self, variable: Any) -> bool:
-        # Private: what `exclude_from_weight_decay` left, by Keras's own rules for names and variables.
+    def _is_decayed(self, variable: Any) -> bool:
+        # What `exclude_from_weight_decay` left, by Keras's own reading of names and variables.
         return self.weight_decay is not None and self._use_weight_decay(variable)
 
     def _index(self, variable: Any) -> int:
-        # Private: under tf.distribute `variable` is one replica's part, which only Keras can map back.
+        # Under tf.distribute `variable` is one replica's part, which only Keras can map back.
         return self._get_variable_index(variable)
 
-    def _take_steps(self, *step: Any) -> None:
+    def _take(self, rule: rules.Rule, updates: Sequence[rules.Update], coefficients: dict[str, Any]) -> None:
         # In a stateless scope nothing may be changed in place: the values are the caller's.
-        (rules.step_portably if in_stateless_scope() else rules.step)(*step, self.assign)
+        take = rules.step_portably if in_stateless_scope() else rules.step
+        take(rule, updates, coefficients, self.assign)

@@ -6,7 +6,8 @@ import keras
 
 from keras_addons_l6.kernels.elementwise import maximum, sqrt
 from keras_addons_l6.optimizers.argument_checks import flag, number
-from keras_addons_l6.optimizers.first_order import BaseArguments, FirstOrder, LearningRate, Tensor
+from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
+from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor
 
 
 def rmsprop(
@@ -33,7 +34,65 @@ def rmsprop(
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")
 class RMSProp(FirstOrder):
-    """RMSProp."""
+    """RMSProp: scales each component's step by the root of a running mean of its squared gradients.
+
+    With gradient g, parameter x, `learning_rate` a, `rho`, `epsilon` eps, and s starting at 0::
+
+        s = rho * s + (1 - rho) * g * g
+        x = x - a * g / (sqrt(s) + eps)
+
+    `centered` puts the variance in the mean square's place, with mean starting at 0::
+
+        mean = rho * mean + (1 - rho) * g
+        variance = max(s - mean * mean, 0)
+
+    and `momentum` steps by an accumulated u instead, starting at 0::
+
+        u = momentum * u + g / (sqrt(variance) + eps)
+        x = x - a * u
+
+    Source: Tieleman & Hinton 2012, "Neural networks for machine learning", lecture 6.5; centered: Graves
+    2013, "Generating sequences with recurrent neural networks", equations 38 to 41.
+
+    Differs from `keras.optimizers.RMSprop`:
+
+    1. epsilon is added outside the root; Keras adds it inside.
+    2. With momentum, the learning rate is not part of u: a change of the rate acts at once on all of u.
+    3. The variance is never taken for negative; Keras's may round below zero and give NaN.
+    4. The rule is computed in at least float32, sparse gradients are dense: see `FirstOrder`.
+
+    Differs from `torch.optim.RMSprop`:
+
+    1. Defaults: rate 0.001, not 0.01; rho (PyTorch's `alpha`) 0.9, not 0.99; epsilon 1e-7, not 1e-8.
+    2. The variance is never taken for negative, as above.
+    3. `weight_decay` is decoupled, as everywhere in Keras. PyTorch's adds wd x to g.
+
+    To reproduce Keras pass: nothing does, by point 1. The gap closes where every |g| is far above
+    sqrt(epsilon) = 3e-4: over 1,000 steps with gradients of size 1 and the same arguments it is 1e-5 of the
+    path at most; with gradients of size 1e-6 Keras goes 0.3% of the way.
+
+    To reproduce PyTorch pass `learning_rate=0.01, rho=0.99, epsilon=1e-8` and no `weight_decay`.
+
+    Args:
+        learning_rate: a, see `FirstOrder`.
+        rho: in [0, 1), decay of the means.
+        momentum: in [0, 1); 0 keeps no u.
+        epsilon: eps > 0.
+        centered: whether to divide by the standard deviation.
+        **base: what every Keras optimizer takes, see `FirstOrder`.
+
+    Raises:
+        ValueError: for an argument out of range, naming it and the value.
+
+    Example:
+        >>> import keras
+        >>> from keras_addons_l6.optimizers import RMSProp
+        >>> x = keras.Variable([1.0, -1.0])
+        >>> optimizer = RMSProp(learning_rate=0.1, rho=0.75)
+        >>> optimizer.apply([keras.ops.convert_to_tensor([2.0, -0.5])], [x])
+        >>> [round(float(v), 4) for v in keras.ops.convert_to_numpy(x)]
+        [0.8, -0.8]
+    """
 
     rule = staticmethod(rmsprop)
 
