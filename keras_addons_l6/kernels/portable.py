@@ -1,0 +1,298 @@
+"""Each operation of the layers once, in `keras.ops`: the definition that every native kernel is held to.
+
+Numerical decisions, which a native kernel has to keep:
+
+1. Statistics are computed in at least float32, whatever the dtype of the input; outputs have the input's
+   dtype.
+2. A variance is never E[x^2] - E[x]^2. It is the corrected two-pass of Chan, Golub & LeVeque (1983, eq. 1.7):
+   with a shift K close to the mean and u = x - K, d = mean(u) and variance = mean(u^2) - d^2, where d is
+   nothing but the rounding error of K.
+3. K is the mean or, where the two differ by rounding only, the first value of the group, so a constant group
+   is centred exactly, at any magnitude. K carries no gradient: mean and variance do not depend on the shift,
+   so derivatives of every order come out right without it, and the backward pass needs two sums instead of
+   three.
+4. Squares are taken of u / 4096 and scaled back. Both are exact, and the sum of N squares overflows only
+   where the variance itself is within a factor N / 2^24 of overflowing.
+5. The reciprocal deviation is 1 / sqrt(variance + epsilon), not rsqrt: the derivative of rsqrt holds its
+   cube, which underflows in float32 from a deviation of 1e13 on.
+6. y = u * scale + offset with scale and offset per channel: one multiplication and addition per element, and
+   the sums over dy and dy * u are all that its gradient needs.
+7. Branches that are not taken see harmless values (`where` twice), so infinity and NaN in one never reach the
+   other.
+8. SELU and Swish of float16 and bfloat16 are computed in float32 and rounded once.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+Tensor = Any  # a tensor of the active backend, or a symbolic one: the three backends share no type
+Average = Callable[[Tensor, Sequence[int]], Tensor]
+Size = Callable[[Tensor, Sequence[int]], Tensor]
+
+SELU_SCALE = 1.0507009873554805  # lambda of Klambauer et al. (2017), section 2
+SELU_ALPHA = 1.6732632423543772  # alpha there
+_EXACT_SCALE = 2.0**-12  # decision 4: a power of two, so that scaling there and back is exact
+_SNAP = 2.0**-16  # decision 3: above the rounding error of a mean in float32, below any spread it could hide
+
+
+class Statistics(NamedTuple):
+    """Mean and biased variance per channel, and how many values of each channel they were taken over.
+
+    They feed the moving averages and carry no gradient.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+
+def prelu(x: Tensor, alpha: Tensor) -> Tensor:
+    """Compute max(0, x) + alpha * min(0, x), with slope alpha at 0; `alpha` broadcasts against `x`."""
+    return x * ops.where(x > 0, ops.ones_like(alpha), alpha)
+
+
+def selu(x: Tensor) -> Tensor:
+    """Compute scale * (x if x > 0 else alpha * (exp(x) - 1)), with slope scale * alpha at 0."""
+    z = ops.cast(x, statistics_dtype(x))
+    positive = z > 0
+    negative_part = ops.where(positive, ops.zeros_like(z), z)
+    y = SELU_SCALE * ops.where(positive, z, SELU_ALPHA * ops.expm1(negative_part))
+    return ops.cast(y, x.dtype)
+
+
+def swish(x: Tensor, beta: Tensor) -> Tensor:
+    """Compute x * sigmoid(beta * x); `beta` broadcasts against `x`."""
+    z = ops.cast(x, statistics_dtype(x))
+    return ops.cast(z * ops.sigmoid(ops.cast(beta, z.dtype) * z), x.dtype)
+
+
+def average(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Mean over `axes`, which stay with length 1; no axes, no change."""
+    return ops.mean(x, axis=tuple(axes), keepdims=True) if axes else x
+
+
+def size_over(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """How many values lie along `axes`, in the dtype of `x`."""
+    size: Tensor = 1
+    for a in axes:
+        size = size * ops.shape(x)[a]
+    return ops.cast(size, x.dtype)
+
+
+def batch_norm(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axis: int,
+    epsilon: float,
+    average: Average = average,
+) -> tuple[Tensor, Statistics]:
+    """Normalize each channel by the statistics of this batch.
+
+    Args:
+        x: Tensor of any rank; `axis` is the channels'.
+        gamma: Scale, shape `(channels,)`, or `None` for 1.
+        beta: Offset, shape `(channels,)`, or `None` for 0.
+        axis: Channel axis, from 0.
+        epsilon: Added to the variance.
+        average: Mean over axes, kept with length 1.
+
+    Returns:
+        The normalized tensor in the dtype of `x`, and the statistics it was normalized by.
+    """
+    z = ops.cast(x, statistics_dtype(x))
+    axes = other_axes(z, axis)
+    shift = snapped_mean(average(z, axes), first_value(z, axes, average))
+    u = z - shift
+    offset, variance = moments_about_zero(u, lambda t: average(t, axes))
+    y = affine(u, offset, variance, along(gamma, axis, z), along(beta, axis, z), epsilon)
+    return ops.cast(y, x.dtype), statistics(shift + offset, variance, size_over(z, axes))
+
+
+def masked_batch_norm(
+    x: Tensor,
+    mask: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axis: int,
+    epsilon: float,
+    average: Average = average,
+    size: Size = size_over,
+) -> tuple[Tensor, Statistics]:
+    """`batch_norm` with statistics over the values where `mask`, which broadcasts against `x`, is true.
+
+    All values are normalized, masked or not. What is masked may be infinite or NaN without harm to the
+    statistics. Where nothing is left, mean and variance are 0 and so is the count.
+    """
+    z = ops.cast(x, statistics_dtype(x))
+    axes = other_axes(z, axis)
+    mask = ops.cast(mask, "bool")
+    share = average(ops.cast(mask, z.dtype), axes)
+    some = ops.where(share > 0, share, ops.ones_like(share))
+
+    def masked_average(t: Tensor) -> Tensor:
+        return average(ops.where(mask, t, ops.zeros_like(t)), axes) / some
+
+    shift = corrected_mean(z, masked_average)
+    u = z - shift
+    offset, variance = moments_about_zero(ops.where(mask, u, ops.zeros_like(u)), masked_average)
+    y = affine(u, offset, variance, along(gamma, axis, z), along(beta, axis, z), epsilon)
+    count = ops.round(share * size(z, axes))
+    return ops.cast(y, x.dtype), statistics(shift + offset, variance, count)
+
+
+def synchronized_batch_norm(
+    x: Tensor,
+    mask: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axis: int,
+    epsilon: float,
+) -> tuple[Tensor, Statistics]:
+    """`masked_batch_norm` with statistics over what all replicas hold: here there is one."""
+    return masked_batch_norm(x, mask, gamma, beta, axis=axis, epsilon=epsilon)
+
+
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axis: int,
+    epsilon: float,
+) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta with given statistics of shape `(channels,)`.
+
+    The mean is subtracted first: x * scale + (beta - mean * scale) would lose what x and the mean have in
+    common.
+    """
+    z = ops.cast(x, statistics_dtype(x))
+    scale = 1.0 / ops.sqrt(ops.cast(variance, z.dtype) + epsilon)
+    if gamma is not None:
+        scale = scale * ops.cast(gamma, z.dtype)
+    y = (z - along(mean, axis, z)) * along(scale, axis, z)
+    if beta is not None:
+        y = y + along(beta, axis, z)
+    return ops.cast(y, x.dtype)
+
+
+def group_norm(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    groups: int,
+    axis: int,
+    epsilon: float,
+    average: Average = average,
+) -> Tensor:
+    """Normalize each group of neighbouring channels of each sample by its own statistics.
+
+    The tensor is never reshaped: sums are taken per sample and channel first, and the groups formed from
+    those.
+
+    Args:
+        x: Tensor of rank >= 2, axis 0 the samples'.
+        gamma: Scale, shape `(channels,)`, or `None` for 1.
+        beta: Offset, shape `(channels,)`, or `None` for 0.
+        groups: Number of groups, a divisor of the number of channels; `channels` of them is instance
+            normalization.
+        axis: Channel axis, from 1.
+        epsilon: Added to the variance.
+        average: Mean over axes, kept with length 1.
+
+    Returns:
+        The normalized tensor in the dtype of `x`.
+    """
+    z = ops.cast(x, statistics_dtype(x))
+    axes = [a for a in other_axes(z, axis) if a != 0]
+
+    def group_average(t: Tensor) -> Tensor:
+        return per_group(average(t, axes), groups, axis, lambda grouped: average(grouped, [2]))
+
+    first = per_group(first_value(z, axes, average), groups, axis, lambda grouped: grouped[:, :, :1])
+    shift = snapped_mean(group_average(z), first)
+    u = z - shift
+    offset, variance = moments_about_zero(u, group_average)
+    y = affine(u, offset, variance, along(gamma, axis, z), along(beta, axis, z), epsilon)
+    return ops.cast(y, x.dtype)
+
+
+def statistics_dtype(x: Tensor) -> str:
+    """Float32 or, for float64, float64 (decision 1)."""
+    return keras.backend.result_type(x.dtype, "float32")
+
+
+def other_axes(x: Tensor, axis: int) -> list[int]:
+    """All axes of `x` but `axis`."""
+    return [a for a in range(len(x.shape)) if a != axis]
+
+
+def along(vector: Tensor | None, axis: int, x: Tensor) -> Tensor | None:
+    """`vector` in the dtype of `x`, shaped to broadcast along `axis` of it."""
+    if vector is None:
+        return None
+    return ops.reshape(ops.cast(vector, x.dtype), [-1 if a == axis else 1 for a in range(len(x.shape))])
+
+
+def first_value(x: Tensor, axes: Sequence[int], average: Average) -> Tensor:
+    """The first value along `axes`, which stay with length 1 even where `x` is empty and the value NaN."""
+    return average(x[tuple(slice(0, 1 if a in axes else None) for a in range(len(x.shape)))], axes)
+
+
+def snapped_mean(mean: Tensor, first: Tensor) -> Tensor:
+    """The shift of decision 3."""
+    rounding = _SNAP * ops.abs(mean)
+    return ops.stop_gradient(ops.where(ops.abs(first - mean) <= rounding, first, mean))
+
+
+def corrected_mean(x: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
+    """The shift where no value stands for its group: the mean, plus the mean of what it leaves."""
+    mean = average(x)
+    return ops.stop_gradient(mean + average(x - mean))
+
+
+def moments_about_zero(u: Tensor, average: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance of values that are already centred but for rounding (decisions 2 and 4)."""
+    mean = average(u)
+    mean_square = average(ops.square(u * _EXACT_SCALE)) / _EXACT_SCALE**2
+    variance = mean_square - ops.square(mean)
+    return mean, ops.where(variance > 0, variance, ops.zeros_like(variance))
+
+
+def affine(
+    u: Tensor, mean: Tensor, variance: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+) -> Tensor:
+    """(u - mean) / sqrt(variance + epsilon) * gamma + beta as u * scale + offset (decisions 5 and 6)."""
+    scale = 1.0 / ops.sqrt(variance + epsilon)
+    if gamma is not None:
+        scale = scale * gamma
+    offset = -mean * scale
+    if beta is not None:
+        offset = offset + beta
+    return u * scale + offset
+
+
+def per_group(per_channel: Tensor, groups: int, axis: int, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+    """Reduce the channels of each group and give every channel the result; other axes have length 1."""
+    channels = per_channel.shape[axis]
+    if groups == channels:
+        return per_channel
+    grouped = ops.reshape(per_channel, (-1, groups, channels // groups))
+    spread = ops.repeat(reduce(grouped), channels // groups, axis=2)
+    shape = [-1] + [channels if a == axis else 1 for a in range(1, len(per_channel.shape))]
+    return ops.reshape(spread, shape)
+
+
+def statistics(mean: Tensor, variance: Tensor, count: Tensor) -> Statistics:
+    """Flatten to one value a channel and stop gradients."""
+    flat = (ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,)), ops.reshape(count, (-1,)))
+    return Statistics(*map(ops.stop_gradient, flat))

@@ -1,0 +1,60 @@
+"""TensorFlow's own kernels, where they pass the tests of the portable ones."""
+
+import functools
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from keras_addons_l6.kernels import portable
+from keras_addons_l6.kernels.portable import Tensor
+
+_CHUNK = 512  # longest axis that is summed in one go; see `average`
+
+
+def average(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Mean over `axes`, which stay with length 1: one axis at a time, long ones in two steps.
+
+    TensorFlow on CPU adds one value after the other, so that over a million values the mean of a constant is
+    off by 1e-2 of it. Sums of a few hundred terms, added in turn, keep it within 1e-4, and are no slower.
+    """
+    for axis in axes:
+        x = _average_over(x, axis)
+    return x
+
+
+def _average_over(x: Tensor, axis: int) -> Tensor:
+    if x.shape[axis] is not None and x.shape[axis] <= _CHUNK:
+        return tf.reduce_mean(x, axis=axis, keepdims=True)
+    shape = tf.shape(x)
+    chunks = shape[axis] // _CHUNK
+    head, tail = tf.split(x, [chunks * _CHUNK, shape[axis] - chunks * _CHUNK], axis=axis)
+    chunked = tf.reshape(head, tf.concat([shape[:axis], [chunks, _CHUNK], shape[axis + 1 :]], axis=0))
+    total = tf.reduce_sum(tf.reduce_sum(chunked, axis=axis + 1), axis=axis, keepdims=True)
+    total += tf.reduce_sum(tail, axis=axis, keepdims=True)
+    return total / tf.cast(shape[axis], x.dtype)
+
+
+def _average_of_replicas(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Mean over `axes` of what all replicas of a distribution strategy hold, an empty replica included."""
+    count = portable.size_over(x, axes)
+    total, count = _sum_of_replicas([tf.math.multiply_no_nan(average(x, axes), count), count])
+    return total / count
+
+
+def _size_of_replicas(x: Tensor, axes: Sequence[int]) -> Tensor:
+    return _sum_of_replicas([portable.size_over(x, axes)])[0]
+
+
+def _sum_of_replicas(tensors: list[Tensor]) -> list[Tensor]:
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return tensors
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+
+batch_norm = functools.partial(portable.batch_norm, average=average)
+masked_batch_norm = functools.partial(portable.masked_batch_norm, average=average)
+synchronized_batch_norm = functools.partial(
+    portable.masked_batch_norm, average=_average_of_replicas, size=_size_of_replicas
+)
+group_norm = functools.partial(portable.group_norm, average=average)
