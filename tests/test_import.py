@@ -27,7 +27,7 @@ def import_in_new_process():
 
 
 def test_import_costs_less_than_50_milliseconds_over_keras(capsys):
-    """The bound is the design's; the least of five runs is the import's own cost, the rest is the machine's."""
+    """The least of five runs is the import's own cost; the rest is the machine's."""
     seconds = [import_in_new_process()[0] for _ in range(5)]
     with capsys.disabled():
         print(
