@@ -101,8 +101,8 @@ class AdamW(Adam):
             return initial_rate
         raise ValueError(
             "`decouple_lr=True` measures rates against the one at construction (a schedule's at step 0), "
-            f"which is {initial_rate}. Received: decouple_lr={decouple_lr!r}; pass a schedule's peak rate as a "
-            "float instead."
+            f"which is {initial_rate}. Received: decouple_lr={decouple_lr!r}; pass a schedule's peak rate as "
+            "a float instead."
         )
 
     def decay(self, a: Tensor) -> Tensor:

@@ -1,0 +1,54 @@
+"""Takes steps with an optimizer, eagerly or compiled, the same way on every backend."""
+
+import keras
+import numpy as np
+
+BACKEND = keras.config.backend()
+EAGER = "eager"
+# The ways to run many steps at once, cheap to compile; torch.compile has tests of its own, it takes seconds.
+COMPILED = {"jax": ["jit"], "tensorflow": ["graph", "xla"], "torch": []}[BACKEND]
+MODES = [EAGER, *COMPILED]
+FASTEST = MODES[-1]
+
+
+def follow(optimizer, x0, gradients, mode=EAGER, dtype=None):
+    """Return x after each step, as one array of shape (steps, *x0.shape)."""
+    x = keras.Variable(x0, dtype=dtype)
+    optimizer.build([x])
+    gradients = np.asarray(gradients, dtype=x.dtype)
+    run = {EAGER: _eager, "jit": _jit, "graph": _tf_function, "xla": _tf_function}[mode]
+    return run(optimizer, x, gradients, **({"jit_compile": mode == "xla"} if run is _tf_function else {}))
+
+
+def _eager(optimizer, x, gradients):
+    path = []
+    for g in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(g)], [x])
+        path.append(np.array(keras.ops.convert_to_numpy(x)))
+    return np.stack(path)
+
+
+def _jit(optimizer, x, gradients):
+    import jax
+
+    def body(state, g):
+        (new_x,), slots = optimizer.stateless_apply(state[1], [g], [state[0]])
+        return (new_x, slots), new_x
+
+    state = (x.value, [v.value for v in optimizer.variables])
+    _, path = jax.jit(lambda s, gs: jax.lax.scan(body, s, gs))(state, gradients)
+    return np.asarray(path)
+
+
+def _tf_function(optimizer, x, gradients, jit_compile):
+    import tensorflow as tf
+
+    @tf.function(jit_compile=jit_compile)
+    def run(gs):
+        path = tf.TensorArray(gs.dtype, size=len(gradients), element_shape=x.shape)
+        for i in tf.range(len(gradients)):
+            optimizer.apply([gs[i]], [x])
+            path = path.write(i, x.value)
+        return path.stack()
+
+    return run(tf.constant(gradients)).numpy()
