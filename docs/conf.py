@@ -1,14 +1,14 @@
 """Configuration of the documentation site: `sphinx-build -W docs docs/_build/html`."""
 
 import os
-import sys
 import tomllib
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(Path(__file__).parent))
+
+import sphinx.util.logging
 
 import keras_addons_l6  # noqa: E402  the backend must be chosen first
 
@@ -56,3 +56,16 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "show_memory": False,
 }
+
+
+def check_every_public_name_is_documented(app, environment):
+    """Warn, which fails the build under -W, for each public name that no page documents."""
+    documented = {name.rpartition(".")[2] for name in environment.get_domain("py").objects}
+    for name in keras_addons_l6.__all__:
+        if name not in documented:
+            sphinx.util.logging.getLogger(__name__).warning("public name %s is not documented; add it to docs/api.rst", name)
+
+
+def setup(app):
+    """Register the check."""
+    app.connect("env-check-consistency", check_every_public_name_is_documented)

@@ -53,9 +53,7 @@ def slope(function, x, step=1e-3):
 
 questions = np.array([-10.0, 0.0, 10.0])
 normal = np.random.default_rng(0).normal(size=100_000)
-print(
-    f"{'':18} {'f(-10)':>9} {'f(0)':>7} {'f(10)':>7}   {'f`(-10)':>9} {'f`(0)':>6} {'f`(10)':>8}   mean  saturated"
-)
+print(f"{'':18} {'f at -10, 0, 10':>25}   {'gradient there':>25}   mean  saturated")
 for name, function in ACTIVATIONS.items():
     values, slopes = function(questions), slope(function, questions)
     saturated = np.mean(np.abs(slope(function, 5 * normal)) < 1e-3)
