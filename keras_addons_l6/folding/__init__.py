@@ -1,0 +1,17 @@
+"""Folding BatchNorm into its neighbours: the algebra, the search, the rewriting, the check, the report."""
+
+from keras_addons_l6.folding.errors import FoldingError
+from keras_addons_l6.folding.fold import Folding, fold_batch_norm, fold_with_report, inspect_batch_norm
+from keras_addons_l6.folding.reason import Reason
+from keras_addons_l6.folding.report import BatchNormRow, FoldingReport
+
+__all__ = [
+    "BatchNormRow",
+    "Folding",
+    "FoldingError",
+    "FoldingReport",
+    "Reason",
+    "fold_batch_norm",
+    "fold_with_report",
+    "inspect_batch_norm",
+]

@@ -1,0 +1,175 @@
+"""The entrances: `inspect_batch_norm` says what would happen, `fold_batch_norm` does it and checks it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from keras_addons_l6.folding import keras_internals
+from keras_addons_l6.folding.batch_norm import is_batch_norm
+from keras_addons_l6.folding.plan import Decision, Plan, make_plan
+from keras_addons_l6.folding.progress import Progress
+from keras_addons_l6.folding.reason import Reason
+from keras_addons_l6.folding.report import BatchNormRow, FoldingReport
+from keras_addons_l6.folding.rewrite import build, dropped_settings
+from keras_addons_l6.folding.tape import Call
+from keras_addons_l6.folding.trace import record
+from keras_addons_l6.folding.verify import Verification, verify_folding
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Folding:
+    """A folded model with what is known about it.
+
+    Attributes:
+        model: The folded model.
+        report: What was done, the same as `inspect_batch_norm` of the original says.
+        verification: The measured errors, None where `verify=False`.
+    """
+
+    model: keras.Model
+    report: FoldingReport
+    verification: Verification | None
+
+
+def fold_batch_norm(
+    model: keras.Model,
+    *,
+    input_signature: Any = None,
+    verify: bool = True,
+    tolerance: float | None = None,
+    verbose: str | int = "auto",
+) -> keras.Model:
+    """Fold every BatchNorm that can be folded into its neighbour.
+
+    At test time BatchNorm is x -> x * s + t per channel, s = gamma / sqrt(variance + epsilon),
+    t = beta - mean * s (Ioffe & Szegedy 2015, Algorithm 2). The layer before it takes both up as
+    s K and s b + t, or the layer after it as K s and b + K t; the arithmetic is float64, rounded
+    once. What cannot be folded exactly is kept. `inspect_batch_norm(model)` gives the report of what
+    this function does; `fold_with_report` returns the report, and the measured error, with the model.
+
+    Args:
+        model: A built Sequential, Functional or subclassed model. It is not changed in any way.
+        input_signature: What a subclassed model takes, where it was never called on data: a
+            structure of `keras.KerasTensor`s or anything with a `shape` and a `dtype`, or of shapes;
+            a list is one entry a positional argument of `call`.
+        verify: Whether to run both models on random inputs and compare.
+        tolerance: The largest allowed error, relative to the largest output. None: what float
+            rounding explains, or a small multiple of the model's own rounding noise where that is
+            larger (see `keras_addons_l6.folding.verify`).
+        verbose: 0 is silent, 1 shows progress on the standard error stream, "auto" shows it for what
+            takes longer than a second.
+
+    Returns:
+        A new Functional model for inference, not compiled, with the names, structure and types of the
+        original's inputs and outputs. It shares no variable with the original.
+
+    Raises:
+        FoldingError: When the model is not built, cannot be traced or made anew, or when the folded
+            model's error is past the tolerance.
+
+    Example:
+    >>> import keras
+    >>> from keras_addons_l6.folding import fold_batch_norm
+    >>> model = keras.Sequential(
+    ...     [
+    ...         keras.Input((32, 32, 3)),
+    ...         keras.layers.Conv2D(8, 3, use_bias=False),
+    ...         keras.layers.BatchNormalization(),
+    ...         keras.layers.ReLU(),
+    ...     ]
+    ... )
+    >>> [type(layer).__name__ for layer in fold_batch_norm(model).layers]
+    ['InputLayer', 'Conv2D', 'ReLU']
+    """
+    return fold_with_report(
+        model, input_signature=input_signature, verify=verify, tolerance=tolerance, verbose=verbose
+    ).model
+
+
+def fold_with_report(
+    model: keras.Model,
+    *,
+    input_signature: Any = None,
+    verify: bool = True,
+    tolerance: float | None = None,
+    verbose: str | int = "auto",
+) -> Folding:
+    """Fold a model as `fold_batch_norm` does, and say what was done and how large the error is.
+
+    Args:
+        model: See `fold_batch_norm`.
+        input_signature: See `fold_batch_norm`.
+        verify: See `fold_batch_norm`.
+        tolerance: See `fold_batch_norm`.
+        verbose: See `fold_batch_norm`.
+
+    Returns:
+        The folded model, the report and the measured errors.
+
+    Raises:
+        FoldingError: See `fold_batch_norm`.
+    """
+    with Progress(f"Folding BatchNorm in '{getattr(model, 'name', model)}'", verbose) as progress:
+        progress.show("recording its calls")
+        tape = record(model, input_signature)
+        progress.show("deciding")
+        plan = make_plan(tape)
+        progress.show("building the folded model")
+        folded = build(plan)
+        verification = None
+        if verify:
+            verification = verify_folding(model, folded, plan, tolerance, progress)
+    return Folding(folded, _report(plan), verification)
+
+
+def inspect_batch_norm(model: keras.Model, *, input_signature: Any = None) -> FoldingReport:
+    """Say what `fold_batch_norm` would do to each BatchNorm of a model, and why. Nothing is changed.
+
+    Args:
+        model: See `fold_batch_norm`.
+        input_signature: See `fold_batch_norm`.
+
+    Returns:
+        The report; `print(report)` shows a table, `report.to_dict()` is data.
+
+    Raises:
+        FoldingError: When the model is not built or cannot be traced.
+    """
+    return _report(make_plan(record(model, input_signature)))
+
+
+def _report(plan: Plan) -> FoldingReport:
+    decisions = {id(decision.call): decision for decision in plan.decisions}
+    rows: list[BatchNormRow] = []
+    for call in plan.tape.calls:
+        if id(call) in decisions:
+            rows.append(_row(plan, decisions[id(call)]))
+        else:
+            rows += _opaque_rows(call)
+    return FoldingReport(plan.tape.name, tuple(rows))
+
+
+def _row(plan: Plan, decision: Decision) -> BatchNormRow:
+    into = tuple(call.path for call in decision.into)
+    return BatchNormRow(decision.call.path, into, decision.reason, tuple(_notes(decision)))
+
+
+def _notes(decision: Decision) -> list[str]:
+    notes = []
+    for call in decision.into:
+        names = dropped_settings(call.operation.get_config())
+        notes += [f"{name} of '{call.path}' dropped" for name in names]
+    return notes
+
+
+def _opaque_rows(call: Call) -> list[BatchNormRow]:
+    """Rows for the BatchNorms inside a layer that is called as a whole."""
+    kind = type(call.operation).__name__
+    reason = Reason(
+        "opaque", f"it is inside '{call.path}' ({kind}), which is not replaced by the calls it makes"
+    )
+    inside = [layer for layer in keras_internals.sublayers(call.operation) if is_batch_norm(layer)]
+    return [BatchNormRow(f"{call.path}/{layer.name}", (), reason) for layer in inside]

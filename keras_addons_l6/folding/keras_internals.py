@@ -1,0 +1,122 @@
+"""Every use that folding makes of names which Keras keeps private, one function each, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+# `keras.Model(inputs, outputs)` makes a Functional, but no public name leads to that class.
+from keras.src.models.functional import Functional
+
+Visit = Callable[..., Any]
+
+
+def is_functional(operation: keras.Operation) -> bool:
+    """Whether the operation is a graph of calls made by `keras.Model(inputs, outputs)`."""
+    return isinstance(operation, Functional)
+
+
+def is_plain_graph(operation: keras.Operation) -> bool:
+    """Whether calling the operation does nothing but run its graph of calls."""
+    if isinstance(operation, Functional):
+        return type(operation).call is Functional.call
+    return isinstance(operation, keras.Function) and type(operation).call is keras.Function.call
+
+
+def is_plain_sequence(operation: keras.Operation) -> bool:
+    """Whether calling the operation does nothing but call its layers one after another."""
+    return isinstance(operation, keras.Sequential) and type(operation).call is keras.Sequential.call
+
+
+def run_graph(graph: keras.Function, tensors: list[Any], visit: Visit) -> Any:
+    """Call `visit(operation, *args, **kwargs)` for each call in the graph; return the graph's outputs.
+
+    `keras.models.clone_model` is the public caller of this walk, but it always builds a model of the
+    graph's own class around the result.
+    """
+    return graph._run_through_graph(tensors, operation_fn=lambda operation: operation, call_fn=visit)
+
+
+def sublayers(layer: keras.Operation) -> list[keras.Layer]:
+    """All layers inside a layer, at any depth; only models make them public, and only their own."""
+    flatten = getattr(layer, "_flatten_layers", None)
+    return flatten(include_self=False, recursive=True) if flatten is not None else []
+
+
+def mask_of(tensor: Any) -> Any:
+    """The mask that travels with a tensor; the public `compute_mask` does not read it."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def without_calls(state: dict[str, Any]) -> dict[str, Any]:
+    """An operation's attributes as they were before its first call: no nodes, no bound wrappers.
+
+    Keras wraps `build` and `quantize` in closures over the object itself, so a copy must fall back
+    to the methods of its class.
+    """
+    state = {name: value for name, value in state.items() if name not in ("build", "quantize")}
+    return state | {"_inbound_nodes": [], "_outbound_nodes": []}
+
+
+def takes_training(operation: keras.Operation) -> bool:
+    """Whether the operation's `call` has a `training` argument."""
+    return bool(getattr(operation, "_call_has_training_arg", False))
+
+
+def tracker_class(layer: keras.Layer) -> type:
+    """The class of the object in which a layer keeps the lists of its variables and sublayers."""
+    return type(layer._tracker)
+
+
+def producer_of(tensor: keras.KerasTensor) -> keras.Operation:
+    """The operation, or input layer, whose call made a symbolic tensor."""
+    return tensor._keras_history.operation
+
+
+def converts_inputs(layer: keras.Layer) -> bool:
+    """Whether Keras casts the layer's inputs to its own type before `call`; graphs cast by input instead."""
+    return bool(getattr(layer, "_convert_input_args", True))
+
+
+def _operation_behind(tensor: keras.KerasTensor) -> type:
+    return type(producer_of(tensor))
+
+
+# The classes of operations have no public names; a symbolic call of each shows them.
+_x = keras.KerasTensor((2, 2))
+ADDITION = _operation_behind(keras.ops.add(_x, _x))
+CONCATENATION = _operation_behind(keras.ops.concatenate([_x, _x]))
+_ACTIVATIONS = (
+    *(
+        _operation_behind(getattr(keras.ops, name)(_x))
+        for name in (
+            "relu",
+            "relu6",
+            "sigmoid",
+            "tanh",
+            "gelu",
+            "silu",
+            "elu",
+            "selu",
+            "softmax",
+            "leaky_relu",
+        )
+    ),
+    *(getattr(keras.layers, name) for name in ("ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax")),
+)
+
+
+def is_activation(operation: keras.Operation) -> bool:
+    """Whether an operation is one of Keras's activations, the linear one aside."""
+    if type(operation) is keras.layers.Activation:
+        return operation.activation is not keras.activations.linear
+    return type(operation) in _ACTIVATIONS
+
+
+def same_input(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """A new input with everything an old one said; `clone_model` forgets `optional`."""
+    layer = producer_of(tensor)
+    options = {name: True for name in ("sparse", "ragged", "optional") if getattr(layer, name, False)}
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name, **options)

@@ -1,0 +1,124 @@
+"""Copies of layer objects that share the variables: what folding may call without touching a model."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_addons_l6.folding import keras_internals
+
+
+class Shadows:
+    """Makes, and remembers, a shadow of every operation it is asked for.
+
+    A shadow is an object of the same class with the same attributes and no recorded calls. Variables
+    are the original's own, so a shadow costs no memory; the layers in its attributes, lists and
+    dictionaries are shadows too. Calling shadows on symbolic tensors records calls on them alone, and
+    `get_config`, which many subclassed models lack, is not needed.
+    """
+
+    def __init__(self) -> None:
+        self._shadow_of: dict[int, Any] = {}
+        self._original_of: dict[int, Any] = {}
+        # ids are only unique while the objects live
+        self._alive: list[Any] = []
+
+    def of(self, operation: keras.Operation) -> keras.Operation:
+        """The shadow of an operation; a shadow is its own."""
+        return operation if id(operation) in self._original_of else self._copy(operation)
+
+    def original(self, operation: keras.Operation) -> keras.Operation:
+        """The operation that a shadow was made from; itself where it is no shadow."""
+        return self._original_of.get(id(operation), operation)
+
+    def _copy(self, value: Any) -> Any:
+        if id(value) in self._shadow_of:
+            return self._shadow_of[id(value)]
+        copier = _copier_of(value)
+        return value if copier is None else copier(self, value)
+
+    def _remember(self, value: Any, shadow: Any) -> None:
+        self._shadow_of[id(value)] = shadow
+        self._alive += [value, shadow]
+
+    def _copy_operation(self, operation: keras.Operation) -> keras.Operation:
+        shadow = object.__new__(type(operation))
+        self._remember(operation, shadow)
+        self._original_of[id(shadow)] = operation
+        state = keras_internals.without_calls(vars(operation))
+        vars(shadow).update({name: self._copy(value) for name, value in state.items()})
+        if keras_internals.is_functional(operation):
+            vars(shadow)["_run_through_graph"] = functools.partial(self._run_with_shadows, operation)
+        return shadow
+
+    def _run_with_shadows(
+        self, graph: Any, inputs: Any, operation_fn: Callable = lambda op: op, call_fn: Callable | None = None
+    ) -> Any:
+        # `super().call(...)` in a model's own `call` ends here; its graph still names the originals
+        return graph._run_through_graph(
+            inputs, operation_fn=lambda operation: operation_fn(self.of(operation)), call_fn=call_fn
+        )
+
+    def _copy_object(self, value: Any) -> Any:
+        shadow = object.__new__(type(value))
+        self._remember(value, shadow)
+        vars(shadow).update({name: self._copy(item) for name, item in vars(value).items()})
+        return shadow
+
+    def _copy_list(self, value: list) -> list:
+        shadow = type(value).__new__(type(value))
+        self._remember(value, shadow)
+        list.extend(shadow, [self._copy(item) for item in value])
+        return self._with_attributes(value, shadow)
+
+    def _copy_dict(self, value: dict) -> dict:
+        shadow = type(value).__new__(type(value))
+        self._remember(value, shadow)
+        for key, item in value.items():
+            dict.__setitem__(shadow, key, self._copy(item))
+        return self._with_attributes(value, shadow)
+
+    def _copy_set(self, value: set) -> set:
+        shadow = type(value).__new__(type(value))
+        self._remember(value, shadow)
+        set.update(shadow, [self._copy(item) for item in value])
+        return self._with_attributes(value, shadow)
+
+    def _with_attributes(self, value: Any, shadow: Any) -> Any:
+        for name, item in getattr(value, "__dict__", {}).items():
+            vars(shadow)[name] = self._copy(item)
+        return shadow
+
+    def _copy_tuple(self, value: tuple) -> tuple:
+        items = [self._copy(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+    def _copy_method(self, value: types.MethodType) -> types.MethodType:
+        return types.MethodType(value.__func__, self._copy(value.__self__))
+
+    def _copy_partial(self, value: functools.partial) -> functools.partial:
+        keywords = {name: self._copy(item) for name, item in value.keywords.items()}
+        return functools.partial(self._copy(value.func), *map(self._copy, value.args), **keywords)
+
+
+_TRACKER = keras_internals.tracker_class(keras.layers.Identity())
+
+_COPIERS: tuple[tuple[type, Callable[[Shadows, Any], Any]], ...] = (
+    (keras.Operation, Shadows._copy_operation),
+    (_TRACKER, Shadows._copy_object),
+    (list, Shadows._copy_list),
+    (dict, Shadows._copy_dict),
+    (set, Shadows._copy_set),
+    (tuple, Shadows._copy_tuple),
+    (types.MethodType, Shadows._copy_method),
+    (functools.partial, Shadows._copy_partial),
+)
+
+
+def _copier_of(value: Any) -> Callable[[Shadows, Any], Any] | None:
+    # keras.Variable, arrays, initializers, policies: shared, never copied
+    return next((copier for kind, copier in _COPIERS if isinstance(value, kind)), None)

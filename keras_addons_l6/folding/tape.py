@@ -1,0 +1,70 @@
+"""A model as a tape: the list of its calls, each value made once, in the order of running."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """One call of a layer or an operation.
+
+    Attributes:
+        operation: A shadow of what is called; calls of one shared layer name the same shadow.
+        args: Positional arguments, symbolic tensors among them.
+        kwargs: Keyword arguments.
+        outputs: The symbolic tensors that the call makes, flat.
+        path: The layer's name behind the names of the models and blocks around it.
+    """
+
+    operation: keras.Operation
+    args: tuple
+    kwargs: dict[str, Any]
+    outputs: list[keras.KerasTensor]
+    path: str
+
+    @property
+    def inputs(self) -> list[keras.KerasTensor]:
+        """The symbolic tensors among the arguments, flat, each as often as it is used."""
+        return tensors_in((self.args, self.kwargs))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tape:
+    """A whole model: its inputs, its calls and its outputs.
+
+    Attributes:
+        name: The model's name.
+        inputs: Symbolic inputs in the structure the model takes.
+        calls: Every call, in an order in which they can run.
+        outputs: Symbolic outputs in the structure the model returns.
+        output_names: The name of the layer behind each output, flat.
+        trainable: The model's `trainable`.
+        arguments: The arguments of the model's `call`, by which `inputs` is a dictionary if they are
+            several.
+    """
+
+    name: str
+    inputs: Any
+    calls: list[Call]
+    outputs: Any
+    output_names: list[str]
+    trainable: bool
+    arguments: tuple[str, ...]
+
+
+def tensors_in(structure: Any) -> list[keras.KerasTensor]:
+    """The symbolic tensors in a nested structure, in the order of the structure."""
+    return [leaf for leaf in keras.tree.flatten(structure) if isinstance(leaf, keras.KerasTensor)]
+
+
+def replace_tensors(structure: Any, values: dict[int, Any]) -> Any:
+    """The structure with each symbolic tensor replaced by the value listed under its id."""
+
+    def replace(leaf: Any) -> Any:
+        return values[id(leaf)] if isinstance(leaf, keras.KerasTensor) else leaf
+
+    return keras.tree.map_structure(replace, structure)
