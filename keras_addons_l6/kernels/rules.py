@@ -33,6 +33,12 @@ def compute_dtype(dtype: Any) -> str:
     return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
 
 
+def scalar(value: Any, dtype: str) -> Any:
+    """A number, tensor or variable as a scalar of `dtype`."""
+    # `ops.cast` would take a Python number through float32 on TensorFlow.
+    return ops.convert_to_tensor(value, dtype) if isinstance(value, int | float) else ops.cast(value, dtype)
+
+
 def step_portably(
     rule: Rule, updates: Sequence[Update], coefficients: dict[str, Any], assign: Assign
 ) -> None:

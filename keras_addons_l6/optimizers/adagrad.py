@@ -3,6 +3,7 @@
 from typing import Any, Unpack
 
 import keras
+import numpy as np
 
 from keras_addons_l6.kernels.elementwise import sqrt
 from keras_addons_l6.optimizers.argument_checks import number
@@ -89,7 +90,8 @@ class AdaGrad(FirstOrder):
 
     def slot_initializer(self) -> keras.initializers.Initializer:
         """What s starts from."""
-        return keras.initializers.Constant(self.initial_accumulator_value)
+        # A NumPy number, since TensorFlow takes a Python number through float32.
+        return keras.initializers.Constant(np.float64(self.initial_accumulator_value))
 
     def coefficients(self, a: Tensor, t: Tensor) -> dict[str, Any]:
         """The scalars of `adagrad`."""

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
-from keras import ops
 
 from keras_addons_l6.kernels import rules
 from keras_addons_l6.optimizers import base_arguments, saved_state
@@ -120,8 +119,8 @@ class FirstOrder(AllVariablesOptimizer):
         for gradient, variable in zip(gradients, variables, strict=True):
             by_dtype.setdefault(rules.compute_dtype(variable.dtype), []).append((gradient, variable))
         for dtype, pairs in by_dtype.items():
-            a = ops.cast(learning_rate, dtype)
-            t = ops.cast(self.iterations + 1, dtype)
+            a = rules.scalar(learning_rate, dtype)
+            t = rules.scalar(self.iterations + 1, dtype)
             decay = None if self.weight_decay is None else self.decay(a)
             updates = [
                 rules.Update(g, x, self._slots_of(x), decay if self._is_decayed(x) else None)
