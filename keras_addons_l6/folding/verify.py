@@ -28,9 +28,9 @@ from keras_addons_l6.folding.tape import Tape, tensors_in
 # keras.applications (largest: 6 eps sqrt(calls)).
 _ROUNDINGS = 32.0
 # The folded model is one more sample of the noise that two measurements estimate.
-_NOISE_MULTIPLE = 10.0
+NOISE_MULTIPLE = 10.0
 # Open sizes to try: small first, then what image models with many strides ask for.
-_SIZES = (16, 32, 64, 128, 224)
+OPEN_SIZES = (16, 32, 64, 128, 224)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +81,14 @@ def verify_folding(
         partial = [None if place in names_left_out else array for place, array in enumerate(flat)]
         packed = keras.tree.pack_sequence_as(arguments, partial)
         error = _worse(
-            error, difference(_run(model, packed, plan.tape.arguments), _run_flat(folded, partial))
+            error, difference(run_inference(model, packed, plan.tape.arguments), _run_flat(folded, partial))
         )
-    bound = _rounding_bound(plan.tape) if tolerance is None else tolerance
+    bound = rounding_bound(plan.tape) if tolerance is None else tolerance
     noise = None
     if not error <= bound:
         progress.show("measuring the model's own noise")
-        noise = _noise(model, plan, arguments, expected)
-        bound = max(bound, _NOISE_MULTIPLE * noise) if tolerance is None else tolerance
+        noise = own_noise(model, plan, arguments, expected)
+        bound = max(bound, NOISE_MULTIPLE * noise) if tolerance is None else tolerance
     result = Verification(error, bound, noise)
     if not result.accepted:
         raise FoldingError(_message(model, result))
@@ -136,10 +136,10 @@ def _worse(a: float, b: float) -> float:
 def _first_run(model: keras.Model, tape: Tape) -> tuple[Any, Any]:
     """Random inputs in the structure the model takes, and what it makes of them."""
     problem: Exception | None = None
-    for size in _SIZES if _has_open_size(tape) else _SIZES[:1]:
+    for size in OPEN_SIZES if _has_open_size(tape) else OPEN_SIZES[:1]:
         arguments = random_inputs(tape, size)
         try:
-            return arguments, _run(model, arguments, tape.arguments)
+            return arguments, run_inference(model, arguments, tape.arguments)
         except Exception as error:  # too small an image, say: any backend's own error
             problem = error
     raise FoldingError(
@@ -163,13 +163,13 @@ def random_inputs(tape: Tape, unknown: int = 16) -> Any:
         The arrays.
     """
     generator = np.random.default_rng(0)
-    limit = _largest_index(tape)
+    limit = largest_index(tape)
     return keras.tree.map_structure(
         lambda tensor: random_array(tensor.shape, tensor.dtype, generator, unknown, limit), tape.inputs
     )
 
 
-def _largest_index(tape: Tape) -> int:
+def largest_index(tape: Tape) -> int:
     """One past the largest whole number that every table and encoding of the model takes."""
     sizes = [
         size
@@ -193,7 +193,7 @@ def _optional_inputs(tape: Tape) -> Iterator[set[int]]:
         yield places
 
 
-def _run(model: keras.Model, inputs: Any, names: tuple[str, ...] = ()) -> Any:
+def run_inference(model: keras.Model, inputs: Any, names: tuple[str, ...] = ()) -> Any:
     """The outputs of a model in inference, as arrays; its variables stay as they are."""
     rest = {name: inputs[name] for name in names[1:]}
     with keras.StatelessScope():
@@ -202,14 +202,14 @@ def _run(model: keras.Model, inputs: Any, names: tuple[str, ...] = ()) -> Any:
 
 
 def _run_flat(folded: keras.Model, flat: list[Any]) -> Any:
-    return _run(folded, keras.tree.pack_sequence_as(folded.input, flat))
+    return run_inference(folded, keras.tree.pack_sequence_as(folded.input, flat))
 
 
 def _array(tensor: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
-def _rounding_bound(tape: Tape) -> float:
+def rounding_bound(tape: Tape) -> float:
     """32 roundings a call, added up as independent ones, in the coarsest type the model computes in."""
     dtypes = {tensor.dtype for call in tape.calls for tensor in call.outputs}
     floats = [dtype for dtype in dtypes if keras.backend.is_float_dtype(dtype)] or ["float32"]
@@ -217,10 +217,10 @@ def _rounding_bound(tape: Tape) -> float:
     return _ROUNDINGS * epsilon * max(len(tape.calls), 1) ** 0.5
 
 
-def _noise(model: keras.Model, plan: Plan, arguments: Any, expected: Any) -> float:
+def own_noise(model: keras.Model, plan: Plan, arguments: Any, expected: Any) -> float:
     """How far the model is from itself: with inputs one rounding away, and compiled."""
     moved = keras.tree.map_structure(_one_rounding_away, arguments)
-    noise = difference(expected, _run(model, moved, plan.tape.arguments))
+    noise = difference(expected, run_inference(model, moved, plan.tape.arguments))
     copy = build(dataclasses.replace(plan, decisions=[], new_layers={}))
     packed = keras.tree.pack_sequence_as(copy.input, keras.tree.flatten(arguments))
     compiled = keras.tree.flatten(copy.predict(packed, verbose=0, batch_size=_batch(arguments)))
