@@ -1,5 +1,6 @@
 """What Keras 3 leaves out: layers, optimizers, L-BFGS and BatchNorm folding."""
 
+from keras_addons_l6.folding import fold_batch_norm, inspect_batch_norm
 from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, PReLU, Swish
 from keras_addons_l6.optimizers import AdaGrad, Adam, AdamW, Nesterov, RMSProp
 
@@ -17,4 +18,6 @@ __all__ = [
     "PReLU",
     "RMSProp",
     "Swish",
+    "fold_batch_norm",
+    "inspect_batch_norm",
 ]
