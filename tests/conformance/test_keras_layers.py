@@ -1,0 +1,34 @@
+"""Keras's own layer tests, run on our layers."""
+
+import pytest
+
+from tests.conformance.deselections import LAYERS_DIFFER
+from tests.conformance.keras_modules import run_on_ours
+from tests.conformance.layer_adapters import BatchNormalization, GroupNormalization, PReLU, selu, silu
+
+# Keras's harness trains from a generator with shuffle left at True.
+pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+
+globals().update(run_on_ours("layers.activations.prelu_test", {"prelu.PReLU": PReLU}, LAYERS_DIFFER))
+globals().update(
+    run_on_ours(
+        "activations.activations_test",
+        {"activations.selu": selu, "activations.silu": silu},
+        LAYERS_DIFFER,
+        only=lambda test: test in ("test_selu", "test_silu"),
+    )
+)
+globals().update(
+    run_on_ours(
+        "layers.normalization.batch_normalization_test",
+        {"layers.BatchNormalization": BatchNormalization},
+        LAYERS_DIFFER,
+    )
+)
+globals().update(
+    run_on_ours(
+        "layers.normalization.group_normalization_test",
+        {"layers.GroupNormalization": GroupNormalization},
+        LAYERS_DIFFER,
+    )
+)

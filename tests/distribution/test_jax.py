@@ -1,0 +1,41 @@
+"""Training over eight virtual devices with `keras.distribution` takes the single-device path."""
+
+import pytest
+
+from tests.distribution import problem, worker
+
+EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+
+pytestmark = pytest.mark.skipif("keras.config.backend() != 'jax'", reason="keras.distribution runs on JAX")
+
+
+@pytest.fixture(scope="module", params=["data", "model"])
+def trainings(request):
+    """What the trainings under DataParallel or ModelParallel print."""
+    (results,) = worker.run("jax_devices", request.param, environments=[EIGHT_DEVICES])
+    return request.param, results
+
+
+def test_every_optimizer_and_batch_norm_take_the_single_device_path(trainings):
+    _, results = trainings
+    assert set(results) == {"Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS", "BatchNorm"}
+    for name, result in results.items():
+        worker.assert_same_path(name, result)
+
+
+def test_no_device_holds_all_of_a_sharded_kernel_or_of_its_state(trainings):
+    """Under ModelParallel a quarter of the kernel, of every slot and of every curvature pair is on each device."""
+    kind, results = trainings
+    for name, result in results.items():
+        assert result["copies"] > 1, f"{name}: no state of the kernel's shape was found"
+        assert result["share"] == (0.25 if kind == "model" else 1.0), name
+
+
+def test_two_processes_take_the_single_process_path(float64):
+    (port,) = worker.free_ports(1)
+    one_device = {"JAX_PLATFORMS": "cpu", "COORDINATOR": f"127.0.0.1:{port}"}
+    environments = [{**one_device, "PROCESS": process} for process in "01"]
+    first, second = worker.run("jax_processes", environments=environments)
+    for name, make in problem.OPTIMIZERS.items():
+        worker.assert_same_path(name, {**first[name], "alone": problem.flat(problem.fitted(make()))})
+        assert first[name] == second[name], f"{name}: the processes' weights differ"
