@@ -1,0 +1,93 @@
+"""Each layer beside Keras's and the backend's own kernel, forward and both ways, without the call's cost."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tests.benchmarks import methods, timing
+from tests.benchmarks.rows import KERAS, OURS, Row, engine
+from tests.benchmarks.timing import Effort, Run
+
+SHAPES = ((16, 56, 56, 64), (32, 128, 768), (8, 256, 256, 32))
+IDENTITY = "identity"
+# DESIGN: N(mu, 1) in float32 has to normalize to within this of the float64 answer.
+ALLOWED = {1e2: 1e-5, 1e3: 1e-4, 1e4: 1e-3}
+SHOWN = 1e3  # the mean whose error is printed
+LEAST = 1e-6  # s: what is left of a layer that costs no more than the identity
+
+
+def rows(input_shapes: Sequence[tuple[int, ...]], effort: Effort, names: Sequence[str] = ()) -> Iterator[Row]:
+    """Two rows, forward and forward+backward, for each layer, shape and mode."""
+    for shape in input_shapes:
+        for name in names or methods.OUR_LAYERS:
+            errors = {peer: e for peer, (e, passes) in accuracy(name, shape).items() if not passes}
+            for mode in engine().MODES:
+                yield from _rows(name, shape, mode, effort, errors)
+
+
+def accuracy(name: str, shape: tuple[int, ...]) -> dict[str, tuple[float, bool]]:
+    """Each contender's error at the shown mean, and whether it passes at every mean; of norms in training."""
+    if name not in methods.NORMS:
+        return {}
+    found: dict[str, dict[float, float]] = {}
+    for mean in ALLOWED:
+        values = np.random.default_rng(1).normal(mean, 1.0, shape).astype(np.float32)
+        expected = normalized(name, values)
+        for peer, (call, weights) in _calls(name, engine().array(values)).items():
+            error = np.abs(engine().output(call, weights, engine().array(values)) - expected).max()
+            found.setdefault(peer, {})[mean] = float(error)
+    return {
+        peer: (by_mean[SHOWN], all(by_mean[mean] <= limit for mean, limit in ALLOWED.items()))
+        for peer, by_mean in found.items()
+        if peer != IDENTITY
+    }
+
+
+def normalized(name: str, x: np.ndarray) -> np.ndarray:
+    """The norm's answer in float64."""
+    grouped = x.astype(np.float64)
+    if name == "GroupNorm":
+        grouped = grouped.reshape(*x.shape[:-1], methods.GROUPS, -1)
+    axes = {
+        "BatchNorm": tuple(range(x.ndim - 1)),
+        "InstanceNorm": tuple(range(1, x.ndim - 1)),
+        "GroupNorm": (*range(1, x.ndim - 1), x.ndim),
+    }[name]
+    centred = grouped - grouped.mean(axes, keepdims=True)
+    return (centred / np.sqrt(np.square(centred).mean(axes, keepdims=True) + 1e-5)).reshape(x.shape)
+
+
+def _rows(
+    name: str, shape: tuple[int, ...], mode: str, effort: Effort, errors: dict[str, float]
+) -> Iterator[Row]:
+    forward, both = _runs(name, shape, mode)
+    directions = (
+        {"forward": forward, "forward+backward": both} if methods.is_training(name) else {"forward": forward}
+    )
+    for direction, contenders in directions.items():
+        seconds = timing.medians(contenders, effort)
+        call = seconds.pop(IDENTITY)
+        net = {peer: max(s - call, LEAST) for peer, s in seconds.items()}
+        yield Row(f"{name}, {_show(shape)}, {direction}", mode, net, errors=errors)
+
+
+def _runs(name: str, shape: tuple[int, ...], mode: str) -> tuple[dict[str, Run], dict[str, Run]]:
+    random = np.random.default_rng(2)
+    x, dy = (engine().array(random.standard_normal(shape, np.float32)) for _ in range(2))
+    runs = {peer: engine().runs(*call, x, dy, mode) for peer, call in _calls(name, x).items()}
+    return {peer: run[0] for peer, run in runs.items()}, {peer: run[1] for peer, run in runs.items()}
+
+
+def _calls(name: str, x: Any) -> dict[str, Any]:
+    rank, training = len(x.shape), methods.is_training(name)
+    layers = {OURS: methods.OUR_LAYERS[name](rank), IDENTITY: keras.layers.Identity()}
+    if name in methods.KERAS_LAYERS:
+        layers[KERAS] = methods.KERAS_LAYERS[name](rank)
+    calls = {peer: engine().keras_call(layer, x, training) for peer, layer in layers.items()}
+    return {**calls, **engine().native_calls(name, x)}
+
+
+def _show(shape: tuple[int, ...]) -> str:
+    return "(" + ",".join(map(str, shape)) + ")"

@@ -1,0 +1,118 @@
+"""The benchmarks run from end to end on tiny sizes, and their tables say what was measured."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import pytest
+
+from tests.benchmarks import memory, methods, report, shapes, timing
+from tests.benchmarks.__main__ import PARTS
+from tests.benchmarks.part import FULL_PARTS, QUICK_PARTS
+from tests.benchmarks.rows import KERAS, OURS, Row
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments):
+    environment = {**os.environ, "KERAS_BACKEND": keras.config.backend(), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+# In processes of their own: TensorFlow, which `fit` imports, and torch.optim can crash each other.
+@pytest.mark.parametrize("part", ["optimizers", "layers", "train_steps"])
+def test_part_times_ours_beside_keras(part, tmp_path):
+    run("tests.benchmarks.part", part, str(tmp_path / "rows.json"), "--quick")
+    rows = [Row(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
+    assert rows
+    for row in rows:
+        assert row.seconds[OURS] > 0
+        assert KERAS in row.seconds or "beta trained" in row.subject
+        assert part != "optimizers" or len(row.seconds) == 3
+
+
+def test_memory_is_measured():
+    assert int(run("tests.benchmarks.memory", "ours", "--quick").split()[-1]) >= 0
+
+
+def test_every_part_has_a_title_and_a_quick_way():
+    assert set(PARTS) == set(FULL_PARTS) == set(QUICK_PARTS)
+
+
+def test_resnet50_shapes_are_those_of_the_application():
+    model = keras.applications.ResNet50(weights=None)
+    assert sorted(shapes.resnet50()) == sorted(tuple(v.shape) for v in model.trainable_variables)
+
+
+def test_transformer_shapes():
+    assert shapes.count(shapes.transformer()) == 12 * (
+        4 * (768**2 + 768) + 2 * 768 * 3072 + 3072 + 768 + 4 * 768
+    )
+
+
+def test_floor_counts_every_array_once_read_and_state_once_written():
+    assert methods.floor_bytes("AdaGrad", 10) == 4 * 10 * 5
+    assert methods.floor_bytes("Adam", 10) == 4 * 10 * 7
+
+
+def test_every_other_round_runs_the_other_way():
+    calls = []
+    contenders = {name: lambda name=name: calls.append(name) or time.sleep(0.003) for name in "ab"}
+    timing.medians(contenders, timing.Effort(least=2, most=2, seconds=0.0))
+    assert "".join(calls) == "aaabbb" + "ab" + "ba"  # warm-up, calibration, two rounds of one call each
+
+
+def test_triad_adds_and_counts_three_arrays():
+    run_triad, moved = timing.triad(1000)
+    run_triad()
+    assert moved == 12000
+
+
+def test_a_contender_that_fails_the_numeric_tests_is_not_the_fastest_peer():
+    row = Row("norm", "jit", {OURS: 2.0, "wrong": 1.0, KERAS: 3.0}, errors={"wrong": 5e-3})
+    assert row.fastest_peer() == 3.0
+    assert "| norm | jit | 2e+03 | 1e+03 (error 5e-03) | 3e+03 | 0.67 | 0.67 |" in report.table([row])
+
+
+def test_replace_keeps_what_is_outside_the_markers():
+    page = "before\n<!-- measured -->\nold\n<!-- /measured -->\nafter"
+    replaced = report.replace(page, "measured", "new")
+    assert replaced.split() == [
+        "before",
+        "<!--",
+        "measured",
+        "-->",
+        "new",
+        "<!--",
+        "/measured",
+        "-->",
+        "after",
+    ]
+    assert report.replace(replaced, "measured", "new") == replaced
+    with pytest.raises(ValueError, match="once each"):
+        report.replace("nothing", "measured", "new")
+
+
+def test_memory_allowance_is_the_largest_variable_or_64_mebibytes():
+    assert memory.allowed_bytes([(10,)]) == 64 * 2**20
+    assert memory.allowed_bytes([(32, 2**20), (1,)]) == 128 * 2**20
+
+
+def test_chart_is_drawn(tmp_path):
+    growth = [
+        Row(f"Adam, 1e+0{n} in 10", "jit", {OURS: n * 1e-3, KERAS: n * 2e-3}, floor=1e-3) for n in (4, 5)
+    ]
+    batches = [Row(f"BatchNorm, ({n},56,56,64), forward", "jit", {OURS: n * 1e-3}) for n in (1, 4)]
+    report.chart({"JAX": growth}, {"JAX": batches}, tmp_path / "chart.svg")
+    assert (tmp_path / "chart.svg").stat().st_size > 1000
