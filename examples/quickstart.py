@@ -159,7 +159,7 @@ OPTIMIZERS = {
     "AdaGrad": lambda: l6.AdaGrad(0.01),
     "RMSProp": lambda: l6.RMSProp(0.001),
     "Adam": lambda: l6.Adam(0.001),
-    "AdamW": lambda: l6.AdamW(0.001),
+    "AdamW (decay 0.1)": lambda: l6.AdamW(0.001, weight_decay=0.1),
 }
 
 
@@ -170,7 +170,7 @@ def training_curves(epochs=8):
     for name, optimizer in OPTIMIZERS.items():
         model = compiled(optimizer())
         curves[name] = model.fit(x_train, y_train, batch_size=64, epochs=epochs, verbose=0).history["loss"]
-        print(f"  {name:8} loss {curves[name][0]:.3f} -> {curves[name][-1]:.4f}")
+        print(f"  {name:17} loss {curves[name][0]:.3f} -> {curves[name][-1]:.4f}")
     return curves
 
 

@@ -1,8 +1,13 @@
 """What Keras 3 leaves out: layers, optimizers, L-BFGS and BatchNorm folding."""
 
-from keras_addons_l6.folding import fold_batch_norm, inspect_batch_norm
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, PReLU, Swish
 from keras_addons_l6.optimizers import AdaGrad, Adam, AdamW, Nesterov, RMSProp
+
+if TYPE_CHECKING:
+    from keras_addons_l6.folding import fold_batch_norm, inspect_batch_norm
 
 __version__ = "0.1.0"
 
@@ -21,3 +26,12 @@ __all__ = [
     "fold_batch_norm",
     "inspect_batch_norm",
 ]
+
+_FOLDING = ("fold_batch_norm", "inspect_batch_norm")
+
+
+def __getattr__(name: str) -> Any:
+    """Import folding when it is first asked for: unlike the classes above, it registers nothing with Keras."""
+    if name in _FOLDING:
+        return getattr(importlib.import_module("keras_addons_l6.folding"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
