@@ -31,7 +31,7 @@ _FOLDING = ("fold_batch_norm", "inspect_batch_norm")
 
 
 def __getattr__(name: str) -> Any:
-    """Import folding when it is first asked for: unlike the classes above, it registers nothing with Keras."""
+    """Import folding on first use: unlike the classes above, it registers nothing with Keras."""
     if name in _FOLDING:
         return getattr(importlib.import_module("keras_addons_l6.folding"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
