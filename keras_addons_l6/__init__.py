@@ -4,14 +4,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, PReLU, Swish
-from keras_addons_l6.optimizers import AdaGrad, Adam, AdamW, Nesterov, RMSProp
+from keras_addons_l6.optimizers import (
+    LBFGS,
+    AdaGrad,
+    Adam,
+    AdamW,
+    Nesterov,
+    RMSProp,
+    StopWhenConverged,
+    fit_full_batch,
+    minimize,
+)
 
 if TYPE_CHECKING:
-    from keras_addons_l6.folding import fold_batch_norm, inspect_batch_norm
+    from keras_addons_l6.folding import export_folded, fold_batch_norm, inspect_batch_norm
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LBFGS",
     "SELU",
     "AdaGrad",
     "Adam",
@@ -22,12 +33,16 @@ __all__ = [
     "Nesterov",
     "PReLU",
     "RMSProp",
+    "StopWhenConverged",
     "Swish",
+    "export_folded",
+    "fit_full_batch",
     "fold_batch_norm",
     "inspect_batch_norm",
+    "minimize",
 ]
 
-_FOLDING = ("fold_batch_norm", "inspect_batch_norm")
+_FOLDING = ("export_folded", "fold_batch_norm", "inspect_batch_norm")
 
 
 def __getattr__(name: str) -> Any:
