@@ -102,5 +102,5 @@ for panel, surface in zip(axes, SURFACES, strict=True):
         print(f"  {'L-BFGS':16} value after {evaluations} evaluations {value:9.2e}")
     panel.plot(*surface.start, "ko")
     panel.set(title=surface.title, xlim=(left, right), ylim=(bottom, top), xlabel="x1", ylabel="x2")
-    panel.legend(fontsize=7, loc="upper right")
+    panel.legend(fontsize=7, loc="lower left" if surface.title == "saddle" else "upper right")
 plt.show()
