@@ -3,7 +3,18 @@
 from keras_addons_l6.optimizers.adagrad import AdaGrad
 from keras_addons_l6.optimizers.adam import Adam
 from keras_addons_l6.optimizers.adamw import AdamW
+from keras_addons_l6.optimizers.lbfgs import LBFGS, StopWhenConverged, fit_full_batch, minimize
 from keras_addons_l6.optimizers.nesterov import Nesterov
 from keras_addons_l6.optimizers.rmsprop import RMSProp
 
-__all__ = ["AdaGrad", "Adam", "AdamW", "Nesterov", "RMSProp"]
+__all__ = [
+    "LBFGS",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Nesterov",
+    "RMSProp",
+    "StopWhenConverged",
+    "fit_full_batch",
+    "minimize",
+]

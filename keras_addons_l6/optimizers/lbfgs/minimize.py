@@ -1,0 +1,298 @@
+"""`minimize`: L-BFGS for a function of tensors, in the backend's own operations."""
+
+import dataclasses
+import numbers
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_addons_l6.optimizers.lbfgs import iteration, programs
+from keras_addons_l6.optimizers.lbfgs.arguments import count, settings_from, warn_if_narrower
+from keras_addons_l6.optimizers.lbfgs.arrays import Tensor, arrays_for
+from keras_addons_l6.optimizers.lbfgs.interrupts import DeferredInterrupt
+from keras_addons_l6.optimizers.lbfgs.iteration import MESSAGES, NON_FINITE_START, Settings
+from keras_addons_l6.optimizers.lbfgs.programs import Carry, Limits, Progress
+
+STOPPED_BY_CALLBACK = "stopped by the callback"
+
+
+@dataclasses.dataclass(frozen=True)
+class MinimizeResult:
+    """Where `minimize` ended, or stands.
+
+    Attributes:
+        x: the best accepted point, of x0's structure.
+        fun: the value there.
+        grad_norm: the largest component of the gradient there.
+        iterations: accepted steps.
+        evaluations: evaluations of value and gradient.
+        converged: whether grad_norm <= gradient_tolerance.
+        status: why it ended, in words.
+    """
+
+    x: Any
+    fun: float
+    grad_norm: float
+    iterations: int
+    evaluations: int
+    converged: bool
+    status: str
+
+
+class _Layout:
+    """How x0's tensors lie in one vector for each dtype: a pass over one is quicker than over many.
+
+    Args:
+        x0: A tensor, or a list or dict of them.
+    """
+
+    def __init__(self, x0: Any) -> None:
+        self._structure = _with_vectors(x0)
+        leaves = [_as_tensor(leaf) for leaf in keras.tree.flatten(self._structure)]
+        self._shapes = [tuple(leaf.shape) for leaf in leaves]
+        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
+        self._dtypes = [keras.backend.standardize_dtype(leaf.dtype) for leaf in leaves]
+        self._members = {
+            d: [i for i, own in enumerate(self._dtypes) if own == d] for d in dict.fromkeys(self._dtypes)
+        }
+        self.start = self.vectors(leaves)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What a compiled program depends on."""
+        names = str(keras.tree.map_structure(lambda _: 0, self._structure))
+        return names, tuple(self._shapes), tuple(self._dtypes)
+
+    def vectors(self, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """One vector for each dtype."""
+        flat = [ops.reshape(leaf, (-1,)) for leaf in leaves]
+        return tuple(
+            flat[members[0]] if len(members) == 1 else ops.concatenate([flat[i] for i in members])
+            for members in self._members.values()
+        )
+
+    def leaves(self, vectors: Sequence[Tensor]) -> list[Tensor]:
+        """The tensors in the order of x0's."""
+        found: dict[int, Tensor] = {}
+        for vector, members in zip(vectors, self._members.values(), strict=True):
+            start = 0
+            for i in members:
+                found[i] = ops.reshape(vector[start : start + self._sizes[i]], self._shapes[i])
+                start += self._sizes[i]
+        return [found[i] for i in range(len(self._shapes))]
+
+    def pack(self, leaves: Sequence[Tensor]) -> Any:
+        """The tensors in x0's structure."""
+        return keras.tree.pack_sequence_as(self._structure, list(leaves))
+
+
+def minimize(
+    fun: Callable[[Any], Tensor],
+    x0: Any,
+    *,
+    history_size: int = 10,
+    gradient_tolerance: float = 1e-5,
+    change_tolerance: float = 1e-9,
+    max_iterations: int = 1000,
+    max_evaluations: int | None = None,
+    callback: Callable[[MinimizeResult], bool | None] | None = None,
+) -> MinimizeResult:
+    """Minimize a function by L-BFGS with Hager & Zhang's line search.
+
+    On JAX and TensorFlow value, gradient, line search and tests are compiled into one program that runs for
+    about half a second at a time; on torch it is a loop. The program of a function is kept as long as the
+    function itself; each later call evaluates `fun` once uncompiled, and compiles it anew if what it captured
+    has changed.
+
+    Args:
+        fun: From what x0 is to a scalar, in the backend's operations, without side effects and without
+            randomness.
+        x0: A tensor or array, or a list or dict of them, also nested; a list of numbers is a vector. Whole
+            numbers become `keras.config.floatx()`.
+        history_size: >= 1; curvature pairs kept. Physics-informed losses gain from 50 and more.
+        gradient_tolerance: >= 0; converged when no component of the gradient exceeds it.
+        change_tolerance: >= 0; stalled when the value decreases by less than this, relatively; 0 switches it
+            off.
+        max_iterations: >= 1; accepted steps.
+        max_evaluations: >= 1, or None for no limit; evaluations of value and gradient.
+        callback: Called with the result so far after each chunk of iterations; returns True to stop.
+
+    Returns:
+        The best accepted point, its value, and why the run ended.
+
+    Raises:
+        ValueError: for an argument out of range; if `fun` returns no real scalar; if the value or the
+            gradient at x0 is infinite or NaN.
+        KeyboardInterrupt: on Ctrl-C, after the running chunk; `callback` has seen the result before it.
+
+    Example:
+        >>> from keras import ops
+        >>> from keras_addons_l6.optimizers import minimize
+        >>> def rosenbrock(x):
+        ...     return ops.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+        >>> result = minimize(rosenbrock, ops.zeros((2,)), gradient_tolerance=1e-3)
+        >>> result.converged
+        True
+        >>> [round(float(v), 2) for v in result.x]
+        [1.0, 1.0]
+    """
+    settings = settings_from(
+        history_size=history_size, gradient_tolerance=gradient_tolerance, change_tolerance=change_tolerance
+    )
+    limits = Limits(
+        evaluations=iteration.NO_LIMIT
+        if max_evaluations is None
+        else count("max_evaluations", max_evaluations),
+        iterations=count("max_iterations", max_iterations),
+        gradient_tolerance=settings.gradient_tolerance,
+        change_tolerance=settings.change_tolerance,
+    )
+    run = _Run(fun, _Layout(x0), settings, limits)
+    with DeferredInterrupt() as interrupt:
+        first = run.first()
+        for carry, progress in programs.run_in_chunks(run.chunk, first, (), run.limits):
+            _check_start(progress)
+            status = programs.end_of(progress, limits)
+            result = run.result(carry, progress, MESSAGES[status])
+            if status not in iteration.ACTIVE or interrupt.requested:
+                break
+            if callback is not None and callback(result):
+                return dataclasses.replace(result, status=STOPPED_BY_CALLBACK)
+    return result
+
+
+class _Run:
+    """One call of `minimize`: its compiled program, and its results in x0's structure.
+
+    Args:
+        fun: The function to minimize.
+        layout: How its argument lies in vectors.
+        settings: The method's arguments.
+        limits: What ends the run.
+    """
+
+    def __init__(
+        self, fun: Callable[[Any], Tensor], layout: _Layout, settings: Settings, limits: Limits
+    ) -> None:
+        self._fun, self._layout, self._settings = fun, layout, settings
+        self._arrays = arrays_for(layout.start)
+        self.limits = programs.on_device(limits, self._arrays)
+        self.chunk, self._is_new = self._program()
+
+    def first(self) -> Carry:
+        """The carry after one evaluation, by a program that agrees with `fun` as it is now."""
+        carry = self._evaluate_once()
+        if not self._is_new and not self._agrees(programs.progress_of(carry.state).value):
+            _programs.pop(self._fun)
+            self.chunk, self._is_new = self._program()
+            carry = self._evaluate_once()
+        return carry
+
+    def result(self, carry: Carry, progress: Progress, status: str) -> MinimizeResult:
+        """The result at a carry."""
+        return MinimizeResult(
+            x=self._layout.pack(self._layout.leaves(carry.state.point)),
+            fun=progress.value,
+            grad_norm=progress.gradient_norm,
+            iterations=progress.iterations,
+            evaluations=progress.evaluations,
+            converged=progress.status == iteration.CONVERGED,
+            status=status,
+        )
+
+    def _evaluate_once(self) -> Carry:
+        start = self._layout.start
+        state = iteration.init(self._arrays, self._settings, start)
+        return self.chunk(
+            Carry(state, start, ()), (), self.limits._replace(evaluations=programs.count_on_device(1))
+        )
+
+    def _agrees(self, compiled: float) -> bool:
+        """Whether `fun` itself gives what its program gave: else something it captured has changed."""
+        value = float(
+            ops.convert_to_numpy(self._fun(self._layout.pack(self._layout.leaves(self._layout.start))))
+        )
+        roundings = (
+            1000 * np.finfo(self._arrays.real).eps
+        )  # of one evaluation; if it is more, we compile once too often
+        return bool(np.isclose(value, compiled, rtol=roundings, atol=0.0, equal_nan=True))
+
+    def _program(self) -> tuple[Callable[..., Carry], bool]:
+        """The compiled program of the function, and whether it was made just now."""
+        key = (self._layout.key, self._settings.history_size, self._arrays.real)
+        try:
+            kept = _programs.setdefault(self._fun, {})
+            fun: Callable[[], Any] = weakref.ref(self._fun)
+        except TypeError:  # no weak reference to such an object
+            kept, fun = {}, lambda: self._fun
+        is_new = key not in kept
+        if is_new:
+            kept[key] = programs.chunk_program(_objective(fun, self._layout), self._settings, self._arrays)
+        return kept[key], is_new
+
+
+# Weak, so that a program goes, with the data that it captured, when its function does.
+_programs: weakref.WeakKeyDictionary[Callable[..., Any], dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def _objective(fun: Callable[[], Callable[[Any], Tensor]], layout: _Layout) -> programs.Evaluate:
+    """Value and gradient of a function, in vectors; the function is asked for when it is traced."""
+
+    def value_of(leaves: Sequence[Tensor]) -> tuple[Tensor, tuple[()]]:
+        return _scalar(fun()(layout.pack(leaves))), ()
+
+    differentiated = programs.value_and_gradient(value_of)
+
+    def evaluate(trial: Sequence[Tensor], extra: Any, data: Any) -> tuple[Tensor, Sequence[Tensor], Any]:
+        value, gradient, _ = differentiated(layout.leaves(trial))
+        return value, layout.vectors(gradient), extra
+
+    return evaluate
+
+
+def _scalar(value: Any) -> Tensor:
+    """What `fun` returned, checked."""
+    value = ops.convert_to_tensor(value)
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    if tuple(value.shape) != () or "float" not in dtype:
+        raise ValueError(
+            f"`fun` must return one real number. Received: shape {tuple(value.shape)}, dtype {dtype}."
+        )
+    return value
+
+
+def _with_vectors(x0: Any) -> Any:
+    """x0 with lists of plain numbers as the vectors they mean."""
+    if isinstance(x0, dict):
+        return {key: _with_vectors(value) for key, value in x0.items()}
+    if not isinstance(x0, list | tuple):
+        return x0
+    if all(isinstance(leaf, numbers.Real) for leaf in keras.tree.flatten(x0)):
+        return ops.convert_to_tensor(x0)
+    return [_with_vectors(value) for value in x0]
+
+
+def _as_tensor(leaf: Any) -> Tensor:
+    """One of x0's tensors, of a real floating-point dtype."""
+    tensor = ops.stop_gradient(ops.convert_to_tensor(leaf))
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if "complex" in dtype:
+        raise ValueError(
+            f"`x0` must be real: optimize real and imaginary parts as two tensors. Received dtype {dtype}."
+        )
+    if hasattr(leaf, "dtype"):
+        warn_if_narrower([(leaf.dtype, dtype)])
+    return tensor if "float" in dtype else ops.cast(tensor, keras.config.floatx())
+
+
+def _check_start(progress: Progress) -> None:
+    """Raise where the run could not start."""
+    if progress.status == NON_FINITE_START:
+        raise ValueError(
+            f"`fun` is infinite or NaN at `x0`, or its gradient is: fun(x0) = {progress.start_value}. Start "
+            "from a point where both are finite."
+        )

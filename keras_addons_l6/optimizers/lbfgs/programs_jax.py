@@ -1,0 +1,24 @@
+"""What a compiled run of L-BFGS needs of JAX."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+compile_program = jax.jit
+
+
+def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any, Any]]:
+    """From fun(x, *rest) -> (value, extra) a function that returns value, the gradient by x, and extra."""
+    differentiated = jax.value_and_grad(fun, has_aux=True)
+
+    def evaluate(x: Any, *rest: Any) -> tuple[Any, Any, Any]:
+        (value, extra), gradient = differentiated(x, *rest)
+        return value, gradient, extra
+
+    return evaluate
+
+
+def repeat(condition: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
+    """Apply `body` while `condition` holds."""
+    return jax.lax.while_loop(condition, body, carry)

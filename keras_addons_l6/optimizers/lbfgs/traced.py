@@ -1,0 +1,34 @@
+"""Questions about values that may be symbols of a program under construction."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def usable(loss: Any) -> Any | None:
+    """The loss as a scalar, or None where it belongs to another trace than the one that runs now.
+
+    JAX does not promise that a value found while a function was differentiated may be used after it; it may
+    be where the function ran in this trace, and raises where it ran in one of its own (under a `jax.jit`
+    inside the gradient, say).
+    """
+    if keras.backend.backend() != "jax":
+        return ops.reshape(loss, ())
+    import jax
+
+    try:
+        return ops.reshape(loss, ()) + 0
+    except jax.errors.UnexpectedTracerError:
+        return None
+
+
+def known_now(x: Any) -> bool:
+    """Whether a value can be read at once, without waiting for a program to run."""
+    if keras.backend.backend() == "tensorflow":
+        return hasattr(x, "numpy")
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return not isinstance(x, jax.core.Tracer)
+    return True
