@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_addons_l6.kernels import portable
-from keras_addons_l6.kernels.portable import Statistics, Tensor
+from keras_addons_l6.kernels.portable import Statistics, Tensor, statistics_dtype
 
 __all__ = [
     "Statistics",
@@ -21,6 +21,7 @@ __all__ = [
     "normalize",
     "prelu",
     "selu",
+    "statistics_dtype",
     "swish",
     "synchronized_batch_norm",
 ]

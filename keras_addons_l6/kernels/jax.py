@@ -19,7 +19,7 @@ def selu(x: Tensor) -> Tensor:
 @selu.defjvp
 def _selu_jvp(primals: tuple[Tensor], tangents: tuple[Tensor]) -> tuple[Tensor, Tensor]:
     (x,), (tangent,) = primals, tangents
-    z = x.astype(portable.statistics_dtype(x))
+    z = x.astype(portable.statistics_dtype(x.dtype))
     positive = z > 0
     slope = jnp.where(positive, 1.0, portable.SELU_ALPHA * jnp.exp(jnp.where(positive, 0.0, z)))
     return selu(x), (portable.SELU_SCALE * slope * tangent.astype(z.dtype)).astype(x.dtype)

@@ -56,30 +56,38 @@ def prelu(x: Tensor, alpha: Tensor) -> Tensor:
 
 def selu(x: Tensor) -> Tensor:
     """Compute scale * (x if x > 0 else alpha * (exp(x) - 1)), with slope scale * alpha at 0."""
-    z = ops.cast(x, statistics_dtype(x))
+    z = ops.cast(x, statistics_dtype(x.dtype))
     positive = z > 0
     negative_part = ops.where(positive, ops.zeros_like(z), z)
-    y = SELU_SCALE * ops.where(positive, z, SELU_ALPHA * ops.expm1(negative_part))
+    y = ops.where(positive, SELU_SCALE * z, SELU_SCALE * SELU_ALPHA * ops.expm1(negative_part))
     return ops.cast(y, x.dtype)
 
 
 def swish(x: Tensor, beta: Tensor) -> Tensor:
     """Compute x * sigmoid(beta * x); `beta` broadcasts against `x`."""
-    z = ops.cast(x, statistics_dtype(x))
+    z = ops.cast(x, statistics_dtype(x.dtype))
     return ops.cast(z * ops.sigmoid(ops.cast(beta, z.dtype) * z), x.dtype)
 
 
 def average(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """Mean over `axes`, which stay with length 1; no axes, no change."""
-    return ops.mean(x, axis=tuple(axes), keepdims=True) if axes else x
+    """Mean over `axes`, which stay with length 1; no axes, no change.
+
+    Not by `ops.mean`, which computes in float32 what is float64 on JAX and torch, but for symbolic tensors,
+    whose sizes may be unknown.
+    """
+    if not axes:
+        return x
+    if isinstance(x, keras.KerasTensor):
+        return ops.mean(x, axis=tuple(axes), keepdims=True)
+    return ops.sum(x, axis=tuple(axes), keepdims=True) / size_over(x, axes)
 
 
 def size_over(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """How many values lie along `axes`, in the dtype of `x`."""
+    """How many values lie along `axes`: a number where it is known, or a tensor in the dtype of `x`."""
     size: Tensor = 1
     for a in axes:
         size = size * ops.shape(x)[a]
-    return ops.cast(size, x.dtype)
+    return float(size) if isinstance(size, int) else ops.cast(size, x.dtype)
 
 
 def batch_norm(
@@ -104,7 +112,7 @@ def batch_norm(
     Returns:
         The normalized tensor in the dtype of `x`, and the statistics it was normalized by.
     """
-    z = ops.cast(x, statistics_dtype(x))
+    z = ops.cast(x, statistics_dtype(x.dtype))
     axes = other_axes(z, axis)
     shift = snapped_mean(average(z, axes), first_value(z, axes, average))
     u = z - shift
@@ -129,7 +137,7 @@ def masked_batch_norm(
     All values are normalized, masked or not. What is masked may be infinite or NaN without harm to the
     statistics. Where nothing is left, mean and variance are 0 and so is the count.
     """
-    z = ops.cast(x, statistics_dtype(x))
+    z = ops.cast(x, statistics_dtype(x.dtype))
     axes = other_axes(z, axis)
     mask = ops.cast(mask, "bool")
     share = average(ops.cast(mask, z.dtype), axes)
@@ -174,7 +182,7 @@ def normalize(
     The mean is subtracted first: x * scale + (beta - mean * scale) would lose what x and the mean have in
     common.
     """
-    z = ops.cast(x, statistics_dtype(x))
+    z = ops.cast(x, statistics_dtype(x.dtype))
     scale = 1.0 / ops.sqrt(ops.cast(variance, z.dtype) + epsilon)
     if gamma is not None:
         scale = scale * ops.cast(gamma, z.dtype)
@@ -212,7 +220,7 @@ def group_norm(
     Returns:
         The normalized tensor in the dtype of `x`.
     """
-    z = ops.cast(x, statistics_dtype(x))
+    z = ops.cast(x, statistics_dtype(x.dtype))
     axes = [a for a in other_axes(z, axis) if a != 0]
 
     def group_average(t: Tensor) -> Tensor:
@@ -226,9 +234,9 @@ def group_norm(
     return ops.cast(y, x.dtype)
 
 
-def statistics_dtype(x: Tensor) -> str:
-    """Float32 or, for float64, float64 (decision 1)."""
-    return keras.backend.result_type(x.dtype, "float32")
+def statistics_dtype(*dtypes: Any) -> str:
+    """Float64 if one of them is, else float32 (decision 1); Keras's `result_type` lacks float64 on JAX."""
+    return "float64" if "float64" in map(keras.backend.standardize_dtype, dtypes) else "float32"
 
 
 def other_axes(x: Tensor, axis: int) -> list[int]:
@@ -294,5 +302,5 @@ def per_group(per_channel: Tensor, groups: int, axis: int, reduce: Callable[[Ten
 
 def statistics(mean: Tensor, variance: Tensor, count: Tensor) -> Statistics:
     """Flatten to one value a channel and stop gradients."""
-    flat = (ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,)), ops.reshape(count, (-1,)))
-    return Statistics(*map(ops.stop_gradient, flat))
+    tensors = (mean, variance, ops.cast(count, mean.dtype))
+    return Statistics(*(ops.reshape(ops.stop_gradient(t), (-1,)) for t in tensors))

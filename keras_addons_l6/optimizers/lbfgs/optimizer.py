@@ -184,7 +184,7 @@ class LBFGS(keras.optimizers.Optimizer):
         """Take one step with the gradients, and with the loss if `scale_loss` was given it.
 
         Raises:
-            ValueError: if no variable has a gradient, or one is unknown; and if the first loss or gradient is not
+            ValueError: if no variable has a gradient, or one is unknown; if the first loss or gradient is not
                 finite, where values can be read at once (torch, eager TensorFlow and JAX).
         """
         loss, self._loss = self._loss, None

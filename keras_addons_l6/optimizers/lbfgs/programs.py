@@ -13,7 +13,7 @@ from keras_addons_l6.optimizers.lbfgs import iteration
 from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays, Tensor
 from keras_addons_l6.optimizers.lbfgs.iteration import COUNT_NAMES, REAL_NAMES, Settings, State
 
-_backend = importlib.import_module(f"keras_addons_l6.optimizers.lbfgs.programs_{keras.backend.backend()}")
+_backend = importlib.import_module(f"keras_addons_l6.kernels.programs_{keras.backend.backend()}")
 compile_program = _backend.compile_program
 value_and_gradient = _backend.value_and_gradient
 repeat = _backend.repeat
