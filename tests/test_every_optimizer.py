@@ -38,6 +38,7 @@ def create(request):
 
 def variables(dtype=None, seed=3):
     rng = np.random.default_rng(seed)
+    dtype = dtype or keras.config.floatx()
     return [keras.Variable(rng.normal(size=s), dtype=dtype, name=f"v{i}") for i, s in enumerate(SHAPES)]
 
 
@@ -181,7 +182,7 @@ class TestPrecision:
 
     def test_gradients_of_any_layout(self, create):
         g = np.random.default_rng(1).normal(size=(5, 7)).astype("float32")
-        plain, turned = (keras.Variable(np.ones((5, 7))) for _ in range(2))
+        plain, turned = (keras.Variable(np.ones((5, 7), "float32")) for _ in range(2))
         create().apply([ops.convert_to_tensor(g)], [plain])
         create().apply([ops.transpose(ops.convert_to_tensor(np.ascontiguousarray(g.T)))], [turned])
         assert_close(values([plain]), values([turned]))
@@ -271,7 +272,7 @@ class TestGradients:
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_what_is_not_finite_stays_seen(self, create, bad):
-        x = keras.Variable(np.ones(3))
+        x = keras.Variable(np.ones(3, "float32"))
         optimizer = create()
         g = np.ones(3, "float32")
         optimizer.apply([ops.convert_to_tensor(g)], [x])
@@ -283,7 +284,7 @@ class TestGradients:
 
     @pytest.mark.parametrize("argument", ["clipnorm", "global_clipnorm", "clipvalue"])
     def test_clipping_keeps_a_nan(self, create, argument):
-        x = keras.Variable(np.ones(3))
+        x = keras.Variable(np.ones(3, "float32"))
         create(**{argument: 1.0}).apply([ops.convert_to_tensor(np.float32([1, np.nan, 1]))], [x])
         assert np.isnan(ops.convert_to_numpy(x)[1])
 
@@ -296,7 +297,7 @@ class TestGradients:
         assert not [v for v in optimizer.variables if "v1" in v.path]
 
     def test_constraints_hold_after_the_step(self, create):
-        x = keras.Variable(np.full(3, 0.01))
+        x = keras.Variable(np.full(3, 0.01, "float32"))
         x.constraint = keras.constraints.NonNeg()
         create(learning_rate=1.0).apply([ops.ones(3)], [x])
         assert np.min(ops.convert_to_numpy(x)) == 0

@@ -44,8 +44,8 @@ class Nesterov(FirstOrder):
     To reproduce Keras pass the same `learning_rate` and `momentum` as to `SGD(nesterov=True)`.
 
     To reproduce PyTorch pass the same rate and momentum, while the rate is constant. When it changes nothing
-    does: with m = 0.9, g = 1 and a rate of 0.1 cut to 0.01 after two of five steps, x ends at -0.867 and
-    PyTorch's at -0.578.
+    does: with m = 0.9, g = 1 and a rate of 0.1 cut to 0.01 after two of five steps, x goes from 0 to
+    -0.959 and PyTorch's to -0.583.
 
     Args:
         learning_rate: a, see `FirstOrder`.

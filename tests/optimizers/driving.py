@@ -13,7 +13,7 @@ FASTEST = MODES[-1]
 
 def follow(optimizer, x0, gradients, mode=EAGER, dtype=None):
     """Return x after each step, as one array of shape (steps, *x0.shape)."""
-    x = keras.Variable(x0, dtype=dtype)
+    x = keras.Variable(x0, dtype=dtype or keras.config.floatx())  # or it would take x0's dtype
     optimizer.build([x])
     gradients = np.asarray(gradients, dtype=x.dtype)
     run = {EAGER: _eager, "jit": _jit, "graph": _tf_function, "xla": _tf_function}[mode]
