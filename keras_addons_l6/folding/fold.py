@@ -160,7 +160,7 @@ def _row(plan: Plan, decision: Decision) -> BatchNormRow:
 def _notes(decision: Decision) -> list[str]:
     notes = []
     for call in decision.into:
-        names = dropped_settings(call.operation.get_config())
+        names = dropped_settings(call.original.get_config())
         notes += [f"{name} of '{call.path}' dropped" for name in names]
     return notes
 

@@ -30,19 +30,74 @@ def is_plain_sequence(operation: keras.Operation) -> bool:
     return isinstance(operation, keras.Sequential) and type(operation).call is keras.Sequential.call
 
 
-def run_graph(graph: keras.Function, tensors: list[Any], visit: Visit) -> Any:
+def run_graph(graph: Any, tensors: list[Any], visit: Visit) -> Any:
     """Call `visit(operation, *args, **kwargs)` for each call in the graph; return the graph's outputs.
 
-    `keras.models.clone_model` is the public caller of this walk, but it always builds a model of the
-    graph's own class around the result.
+    `keras.models.clone_model` is the public caller of such a walk, but it always builds a model of the
+    graph's own class around the result, and it hands on the masks that Keras itself put among the
+    arguments of the recorded calls; here those are left out, and Keras finds them again.
     """
-    return graph._run_through_graph(tensors, operation_fn=lambda operation: operation, call_fn=visit)
+    values = {id(tensor): value for tensor, value in zip(graph.inputs, tensors, strict=True)}
+    for node in _nodes_in_order(graph):
+        if all(id(tensor) in values for tensor in node.input_tensors):
+            args, kwargs = node.arguments.fill_in(values)
+            outputs = visit(node.operation, *args, **_without_own_masks(node, kwargs))
+            values.update({id(x): y for x, y in zip(node.outputs, keras.tree.flatten(outputs), strict=True)})
+    outputs = [values[id(tensor)] for tensor in graph.outputs]
+    return keras.tree.pack_sequence_as(graph._outputs_struct, outputs)
+
+
+def _nodes_in_order(graph: Any) -> list[Any]:
+    by_depth = graph._nodes_by_depth
+    nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    return [node for node in nodes if not node.is_input]
+
+
+def _without_own_masks(node: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments but for masks that travel with the tensors in the arguments anyway."""
+    given = node.arguments.kwargs
+    travelling = [mask_of(tensor) for tensor in node.input_tensors]
+    own = [
+        name
+        for name in kwargs
+        if name.endswith("mask")
+        and all(
+            leaf is None or any(_same_value(leaf, mask) for mask in travelling)
+            for leaf in keras.tree.flatten(given[name])
+        )
+    ]
+    return {name: value for name, value in kwargs.items() if name not in own}
+
+
+def _same_value(a: Any, b: Any) -> bool:
+    """Whether two symbolic tensors are made by the same operations from the same tensors."""
+    if a is b or not (isinstance(a, keras.KerasTensor) and isinstance(b, keras.KerasTensor)):
+        return a is b or (type(a) is type(b) and not isinstance(a, keras.KerasTensor) and repr(a) == repr(b))
+    if producer_of(a) is None or type(producer_of(a)) is not type(producer_of(b)):
+        return False
+    x, y = (t._keras_history for t in (a, b))
+    pairs = zip(*(keras.tree.flatten(_arguments(t)) for t in (x, y)), strict=False)
+    return x.tensor_index == y.tensor_index and not _is_input(x) and all(_same_value(*pair) for pair in pairs)
+
+
+def _arguments(history: Any) -> Any:
+    arguments = history.operation._inbound_nodes[history.node_index].arguments
+    return arguments.args, arguments.kwargs
+
+
+def _is_input(history: Any) -> bool:
+    return history.operation._inbound_nodes[history.node_index].is_input
 
 
 def sublayers(layer: keras.Operation) -> list[keras.Layer]:
     """All layers inside a layer, at any depth; only models make them public, and only their own."""
     flatten = getattr(layer, "_flatten_layers", None)
     return flatten(include_self=False, recursive=True) if flatten is not None else []
+
+
+def input_structure(model: Any) -> Any:
+    """The symbolic inputs in the structure a model takes; a Sequential that was never called has one."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model._inputs_struct
 
 
 def mask_of(tensor: Any) -> Any:
@@ -56,7 +111,9 @@ def without_calls(state: dict[str, Any]) -> dict[str, Any]:
     Keras wraps `build` and `quantize` in closures over the object itself, so a copy must fall back
     to the methods of its class.
     """
-    state = {name: value for name, value in state.items() if name not in ("build", "quantize")}
+    # on the torch backend `_torch_params` is made again from the variables when it is asked for
+    dropped = ("build", "quantize", "_torch_params")
+    state = {name: value for name, value in state.items() if name not in dropped}
     return state | {"_inbound_nodes": [], "_outbound_nodes": []}
 
 
@@ -113,6 +170,11 @@ def is_activation(operation: keras.Operation) -> bool:
     if type(operation) is keras.layers.Activation:
         return operation.activation is not keras.activations.linear
     return type(operation) in _ACTIVATIONS
+
+
+def is_optional(tensor: keras.KerasTensor) -> bool:
+    """Whether a symbolic tensor is an input that a caller may leave out."""
+    return bool(getattr(producer_of(tensor), "optional", False))
 
 
 def same_input(tensor: keras.KerasTensor) -> keras.KerasTensor:

@@ -108,22 +108,27 @@ def make_plan(tape: Tape) -> Plan:
     layer that is called several times must take up the same in every call, and no weight may leave
     the range of its type; a BatchNorm that would break either rule is kept, and all is decided anew.
     """
-    kept: dict[int, Reason] = {}
+    blocked: _Blocked = {}
     while True:
-        attempt = _Attempt(tape, kept)
+        attempt = _Attempt(tape, blocked)
         decisions = attempt.decide()
         new_layers, broken = _new_layers(tape, attempt.edits, decisions)
         if not broken:
             return Plan(tape, decisions, new_layers)
-        kept |= broken
+        for causes, reason in broken:
+            blocked |= _to_block(decisions, causes, reason)
+
+
+# Ways that have turned out not to be open: a BatchNorm call's id, and "back" or "forward".
+_Blocked = dict[tuple[int, str], Reason]
 
 
 class _Attempt:
-    """One pass over the tape with some BatchNorm calls kept from the start."""
+    """One pass over the tape with some ways blocked from the start."""
 
-    def __init__(self, tape: Tape, kept: dict[int, Reason]) -> None:
+    def __init__(self, tape: Tape, blocked: _Blocked) -> None:
         self.tape = tape
-        self.kept = kept
+        self.blocked = blocked
         self.edits: dict[int, tuple[Call, Edit]] = {}
         self.producer = {id(tensor): call for call in tape.calls for tensor in call.outputs}
         self.same_as: dict[int, keras.KerasTensor] = {}
@@ -136,7 +141,7 @@ class _Attempt:
     def decide(self) -> list[Decision]:
         """Backward from the first BatchNorm on, then forward from the last."""
         calls = [call for call in self.tape.calls if is_batch_norm(call.operation)]
-        maps = {id(call): self.kept.get(id(call)) or placed_map(call) for call in calls}
+        maps = {id(call): placed_map(call) for call in calls}
         decided: dict[int, Decision] = {}
         behind: dict[int, Reason] = {}
         for call in calls:
@@ -144,7 +149,7 @@ class _Attempt:
             if isinstance(placed, Reason):
                 decided[id(call)] = Decision(call, (), placed)
                 continue
-            found = self.back(call.inputs[0], placed)
+            found = self.blocked.get((id(call), "back")) or self.back(call.inputs[0], placed)
             if isinstance(found, Reason):
                 behind[id(call)] = found
             else:
@@ -159,7 +164,7 @@ class _Attempt:
         edit = self.edits.get(id(call), (call, None))[1]
         if edit is not None and edit.after is not None:
             placed = Placed(placed.affine.then(edit.after.affine), placed.axis)
-        found = self.forward(call.outputs[0], placed)
+        found = self.blocked.get((id(call), "forward")) or self.forward(call.outputs[0], placed)
         if isinstance(found, Reason):
             return Decision(call, (), _both(behind, found))
         causes = {id(call)} if edit is None else {id(call)} | edit.causes
@@ -289,11 +294,11 @@ class _Attempt:
 
 def _new_layers(
     tape: Tape, edits: dict[int, tuple[Call, Edit]], decisions: list[Decision]
-) -> tuple[dict[int, NewLayer], dict[int, Reason]]:
-    """The layers with new weights, and the BatchNorm calls that must be kept because of one."""
+) -> tuple[dict[int, NewLayer], list[tuple[set[int], Reason]]]:
+    """The layers with new weights, and the ids of BatchNorm calls that ask for what no layer can have."""
     gone = {id(decision.call) for decision in decisions if decision.folded}
     new_layers: dict[int, NewLayer] = {}
-    broken: dict[int, Reason] = {}
+    broken: list[tuple[set[int], Reason]] = []
     for call, edit in edits.values():
         layer = call.operation
         calls = [other for other in tape.calls if other.operation is layer and id(other) not in gone]
@@ -302,14 +307,24 @@ def _new_layers(
             reason = Reason(
                 "conflict", f"'{layer.name}' is called {len(calls)} times and would need several weights"
             )
-            broken |= dict.fromkeys(edit.causes, reason)
+            broken.append((edit.causes, reason))
         elif id(layer) not in new_layers:
             made = _new_layer(call, edit)
             if isinstance(made, Reason):
-                broken |= dict.fromkeys(set().union(*(other.causes for other in others)), made)
+                broken.append((set().union(*(other.causes for other in others)), made))
             else:
                 new_layers[id(layer)] = made
     return new_layers, broken
+
+
+def _to_block(decisions: list[Decision], causes: set[int], reason: Reason) -> _Blocked:
+    """The ways to block, so that a layer is not asked for the same again.
+
+    Where a BatchNorm that took up others moved forward, its way alone; the others stay with it.
+    """
+    codes = {id(decision.call): decision.reason.code for decision in decisions}
+    forward = {cause for cause in causes if codes[cause] == "forward"}
+    return {(cause, codes[cause]): reason for cause in forward or causes}
 
 
 def _new_layer(call: Call, edit: Edit) -> NewLayer | Reason:
@@ -325,7 +340,7 @@ def _new_layer(call: Call, edit: Edit) -> NewLayer | Reason:
     if failure is not None:
         return Reason("range", f"in '{layer.name}', {failure}")
     axis = None if edit.after is None else edit.after.axis
-    return NewLayer(weights, absorber.config(layer.get_config(), axis, rank))
+    return NewLayer(weights, absorber.config(call.original.get_config(), axis, rank))
 
 
 def _to_the_end(decision: Decision, decided: dict[int, Decision]) -> Decision:

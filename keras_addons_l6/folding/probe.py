@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_addons_l6.folding import keras_internals
-from keras_addons_l6.folding.random_input import random_array
+from keras_addons_l6.folding.random_input import batch_for, random_array
 from keras_addons_l6.folding.tape import tensors_in
 
 # enough for a stride or two and a pooling inside one block
@@ -33,9 +33,11 @@ def same_on_random_input(
         False where they differ or either cannot run.
     """
     generator = np.random.default_rng(0)
+    tensors = tensors_in((args, kwargs))
+    sizes = (batch_for(tensor.shape for tensor in tensors), _UNKNOWN_SIZE)
     arrays = {
-        id(x): keras.ops.convert_to_tensor(random_array(x.shape, x.dtype, generator, _UNKNOWN_SIZE), x.dtype)
-        for x in tensors_in((args, kwargs))
+        id(x): keras.ops.convert_to_tensor(random_array(x.shape, x.dtype, generator, sizes), x.dtype)
+        for x in tensors
     }
     given_args, given_kwargs = keras.tree.map_structure(
         lambda leaf: arrays.get(id(leaf), leaf), (args, kwargs)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import keras
 import numpy as np
 
 WORDS = ("one", "two", "three", "four")
+# elements of an image that a large network works on for a second
+_LARGE_SAMPLE = 100_000
 
 
 def random_array(
-    shape: tuple[int | None, ...], dtype: str, generator: np.random.Generator, unknown: int, limit: int = 2
+    shape: tuple[int | None, ...],
+    dtype: str,
+    generator: np.random.Generator,
+    sizes: tuple[int, int],
+    limit: int = 2,
 ) -> np.ndarray:
     """A random array of a shape and type.
 
@@ -17,17 +26,23 @@ def random_array(
         shape: Sizes, None where a model leaves them open.
         dtype: Floats are standard normal; whole numbers lie in [0, limit), bytes in [0, 256).
         generator: Source of randomness.
-        unknown: The size used for open dimensions past the first; the first, the batch, becomes 2.
+        sizes: The sizes used for an open batch, the first dimension, and for other open dimensions.
         limit: One past the largest whole number.
 
     Returns:
         The array.
     """
-    sizes = tuple((2 if axis == 0 else unknown) if size is None else size for axis, size in enumerate(shape))
+    full = tuple(sizes[min(axis, 1)] if size is None else size for axis, size in enumerate(shape))
     if keras.backend.is_float_dtype(dtype):
-        return generator.standard_normal(sizes).astype("float64" if dtype == "float64" else "float32")
+        return generator.standard_normal(full).astype("float64" if dtype == "float64" else "float32")
     if dtype == "string":
-        return generator.choice(WORDS, sizes)
+        return generator.choice(WORDS, full)
     if dtype == "bool":
-        return generator.random(sizes) < 0.5
-    return generator.integers(0, 256 if dtype == "uint8" else limit, sizes).astype(dtype)
+        return generator.random(full) < 0.5
+    return generator.integers(0, 256 if dtype == "uint8" else limit, full).astype(dtype)
+
+
+def batch_for(shapes: Iterable[tuple[int | None, ...]]) -> int:
+    """Two samples, or one where a sample is large."""
+    largest = max((math.prod(size or 1 for size in shape[1:]) for shape in shapes), default=0)
+    return 1 if largest > _LARGE_SAMPLE else 2

@@ -30,7 +30,7 @@ def build(plan: Plan) -> keras.Model:
         A Functional model with the inputs, outputs, names and types of the tape.
 
     Raises:
-        FoldingError: When a layer cannot be made anew from its configuration.
+        FoldingError: When a layer made anew from its configuration is not like the old one.
     """
     return _Builder(plan).build()
 
@@ -48,7 +48,6 @@ class _Builder:
         self.names = unique_names(plan.tape, self.folded)
         self.operations: dict[int, keras.Operation] = {}
         self.loaded: set[int] = set()
-        self.shadows = Shadows()
 
     def build(self) -> keras.Model:
         inputs = keras.tree.map_structure(keras_internals.same_input, self.tape.inputs)
@@ -81,37 +80,23 @@ class _Builder:
 
     def operation(self, call: Call) -> keras.Operation:
         """The new operation for a call's; the same one each time a shared layer is called."""
-        old = call.operation
-        if id(old) not in self.operations:
-            new = self.layer(old) if isinstance(old, keras.Layer) else self.shadows.of(old)
-            if not isinstance(old, keras.Layer):
-                new.name = self.names[id(old)]
-            self.operations[id(old)] = new
-        return self.operations[id(old)]
-
-    def layer(self, old: Any) -> keras.Layer:
-        edited = self.plan.new_layers.get(id(old))
-        config = _plain_config(old, edited) | {"name": self.names[id(old)]}
-        try:
-            return type(old).from_config(config)
-        except Exception as error:  # whatever a user's own class may raise
-            raise FoldingError(
-                f"Layer '{old.name}' ({type(old).__name__}) cannot be made anew from its configuration: "
-                f"{error} Give its class a `get_config` that returns the arguments of its constructor."
-            ) from error
+        key = id(call.operation)
+        if key not in self.operations:
+            edited = self.plan.new_layers.get(key)
+            self.operations[key] = new_operation(call.original, edited, self.names[key])
+        return self.operations[key]
 
     def load(self, call: Call) -> None:
         """Give a new layer its weights, once, after the call that built it."""
-        old = call.operation
-        if not isinstance(old, keras.Layer) or id(old) in self.loaded:
+        key = id(call.operation)
+        if key in self.loaded:
             return
-        self.loaded.add(id(old))
-        new = self.operations[id(old)]
-        edited = self.plan.new_layers.get(id(old))
+        self.loaded.add(key)
+        edited = self.plan.new_layers.get(key)
         if edited is not None:
-            _set_weights(new, edited)
-        else:
-            copy_state(old, new)
+            _set_weights(self.operations[key], edited)
+        elif isinstance(call.original, keras.Layer):
+            copy_state(call.original, self.operations[key])
 
     def named_outputs(self, values: dict[int, Any]) -> Any:
         """The outputs, each behind a layer with the name it had."""
@@ -125,6 +110,23 @@ class _Builder:
             named[id(value), name] = value if identity is None else identity(value)
         outputs = [named[id(value), name] for value, name in zip(flat, self.tape.output_names, strict=True)]
         return keras.tree.pack_sequence_as(self.tape.outputs, outputs)
+
+
+def new_operation(old: Any, edited: NewLayer | None, name: str) -> keras.Operation:
+    """An operation like an old one, or like what it has become, from its configuration.
+
+    What has none that works (a Lambda, an operation over a function, a layer whose constructor takes
+    objects) is copied with its attributes; what such a model lacks for saving, it lacked before.
+    """
+    if isinstance(old, keras.Layer):
+        try:
+            return type(old).from_config(_plain_config(old, edited) | {"name": name})
+        except Exception:  # whatever a user's own class may raise
+            if edited is not None:
+                raise
+    copy = Shadows(with_variables=True).of(old)
+    copy.name = name
+    return copy
 
 
 def _plain_config(layer: Any, edited: NewLayer | None) -> dict[str, Any]:
@@ -163,8 +165,8 @@ def copy_state(old: Any, new: Any) -> None:
     olds, news = ([layer, *keras_internals.sublayers(layer)] for layer in (old, new))
     if [type(layer) for layer in olds] != [type(layer) for layer in news]:
         raise FoldingError(
-            f"Layer '{old.name}' ({type(old).__name__}) made anew from its configuration has other "
-            "layers inside."
+            f"Layer '{old.name}' ({type(old).__name__}), made anew from its configuration, has other layers "
+            "inside. Give its class a `get_config` that returns the arguments of its constructor."
         )
     for source, target in zip(olds, news, strict=True):
         _copy_own_state(source, target)

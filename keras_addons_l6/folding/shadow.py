@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_addons_l6.folding import keras_internals
 
@@ -19,9 +20,14 @@ class Shadows:
     are the original's own, so a shadow costs no memory; the layers in its attributes, lists and
     dictionaries are shadows too. Calling shadows on symbolic tensors records calls on them alone, and
     `get_config`, which many subclassed models lack, is not needed.
+
+    Args:
+        with_variables: Whether each variable is copied too, which makes the shadow a layer in its own
+            right.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, with_variables: bool = False) -> None:
+        self._with_variables = with_variables
         self._shadow_of: dict[int, Any] = {}
         self._original_of: dict[int, Any] = {}
         # ids are only unique while the objects live
@@ -38,7 +44,8 @@ class Shadows:
     def _copy(self, value: Any) -> Any:
         if id(value) in self._shadow_of:
             return self._shadow_of[id(value)]
-        copier = _copier_of(value)
+        copiers = _COPIERS + (_VARIABLE_COPIERS if self._with_variables else ())
+        copier = next((copier for kind, copier in copiers if isinstance(value, kind)), None)
         return value if copier is None else copier(self, value)
 
     def _remember(self, value: Any, shadow: Any) -> None:
@@ -67,6 +74,12 @@ class Shadows:
         shadow = object.__new__(type(value))
         self._remember(value, shadow)
         vars(shadow).update({name: self._copy(item) for name, item in vars(value).items()})
+        return shadow
+
+    def _copy_variable(self, value: Any) -> Any:
+        array = np.array(keras.ops.convert_to_numpy(value))
+        shadow = keras.Variable(array, dtype=value.dtype, trainable=value.trainable, name=value.name)
+        self._remember(value, shadow)
         return shadow
 
     def _copy_list(self, value: list) -> list:
@@ -117,8 +130,8 @@ _COPIERS: tuple[tuple[type, Callable[[Shadows, Any], Any]], ...] = (
     (types.MethodType, Shadows._copy_method),
     (functools.partial, Shadows._copy_partial),
 )
-
-
-def _copier_of(value: Any) -> Callable[[Shadows, Any], Any] | None:
-    # keras.Variable, arrays, initializers, policies: shared, never copied
-    return next((copier for kind, copier in _COPIERS if isinstance(value, kind)), None)
+# initializers, policies, arrays and functions are always shared: nothing changes them
+_VARIABLE_COPIERS: tuple[tuple[type, Callable[[Shadows, Any], Any]], ...] = (
+    (keras.Variable, Shadows._copy_variable),
+    (keras.random.SeedGenerator, Shadows._copy_object),
+)

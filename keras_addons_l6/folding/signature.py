@@ -30,7 +30,11 @@ def symbolic_arguments(model: keras.Model, input_signature: Any = None) -> dict[
     """
     names = _data_arguments(model)
     if input_signature is None and keras_internals.is_functional(model):
-        return {names[0]: keras.tree.map_structure(keras_internals.same_input, model.input)}
+        return {
+            names[0]: keras.tree.map_structure(
+                keras_internals.same_input, keras_internals.input_structure(model)
+            )
+        }
     if input_signature is None:
         return _arguments_of_build(model, names)
     several = isinstance(input_signature, (list, tuple)) and not _is_shape(input_signature)

@@ -14,17 +14,21 @@ class Call:
 
     Attributes:
         operation: A shadow of what is called; calls of one shared layer name the same shadow.
+        original: What the shadow was made from, for its configuration.
         args: Positional arguments, symbolic tensors among them.
         kwargs: Keyword arguments.
         outputs: The symbolic tensors that the call makes, flat.
         path: The layer's name behind the names of the models and blocks around it.
+        kept_whole: Why a layer with a `call` of its own is not replaced by the calls it makes.
     """
 
     operation: keras.Operation
+    original: keras.Operation
     args: tuple
     kwargs: dict[str, Any]
     outputs: list[keras.KerasTensor]
     path: str
+    kept_whole: str = ""
 
     @property
     def inputs(self) -> list[keras.KerasTensor]:

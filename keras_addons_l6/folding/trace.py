@@ -16,6 +16,9 @@ from keras_addons_l6.folding.shadow import Shadows
 from keras_addons_l6.folding.signature import model_input, symbolic_arguments
 from keras_addons_l6.folding.tape import Call, Tape, replace_tensors, tensors_in
 
+# Whose layers are never replaced by the calls they make: stock layers, and those with kernels of their own.
+_LEAF_PACKAGES = ("keras", "keras_addons_l6")
+
 
 class Untraceable(Exception):
     """A call that cannot be replaced by the calls it makes; it stays one call."""
@@ -56,7 +59,8 @@ def record(model: keras.Model, input_signature: Any = None) -> Tape:
     if not isinstance(model, keras.Model):
         raise FoldingError(f"Expected a `keras.Model`, but got {model!r} of type {type(model).__name__}.")
     recorder = _Recorder()
-    if keras_internals.is_plain_graph(model) or (keras_internals.is_plain_sequence(model) and model.built):
+    sequence = keras_internals.is_plain_sequence(model) and getattr(model, "inputs", None) is not None
+    if keras_internals.is_plain_graph(model) or sequence:
         return recorder.graph_tape(model)
     return recorder.traced_tape(model, input_signature)
 
@@ -68,7 +72,7 @@ class _Recorder:
         self.probed: dict[tuple, bool] = {}
 
     def graph_tape(self, model: keras.Model) -> Tape:
-        inputs = keras.tree.map_structure(keras_internals.same_input, model.input)
+        inputs = keras.tree.map_structure(keras_internals.same_input, keras_internals.input_structure(model))
         names = [keras_internals.producer_of(tensor).name for tensor in model.outputs]
         outputs = self.run(model, keras.tree.flatten(inputs), _Frame())
         return self.tape(model, inputs, outputs, names)
@@ -91,7 +95,9 @@ class _Recorder:
     def tape(
         self, model: keras.Model, inputs: Any, outputs: Any, names: list[str], arguments: tuple[str, ...] = ()
     ) -> Tape:
-        return Tape(model.name, inputs, self.calls, outputs, names, model.trainable, arguments)
+        return Tape(
+            model.name, inputs, _live(self.calls, outputs), outputs, names, model.trainable, arguments
+        )
 
     def visitor(self, frame: _Frame) -> Callable[..., Any]:
         return lambda operation, *args, **kwargs: self.visit(frame, operation, args, kwargs)
@@ -100,31 +106,26 @@ class _Recorder:
         """Record one call, or the calls it consists of; return its symbolic outputs."""
         if frame.training is not None and _hears_training(operation):
             kwargs = kwargs | {"training": frame.training}
-        if kwargs.get("training") and not frame.may_train:
+        if kwargs.get("training") and not frame.may_train and not _is_frozen_batch_norm(operation):
             raise Untraceable(
                 f"it calls '{operation.name}' with `training=True`, which no graph of calls keeps"
             )
-        inner = self.inlined(frame, operation, args, kwargs)
-        return self.leaf(frame, operation, args, kwargs) if inner is None else inner[0]
-
-    def inlined(
-        self, frame: _Frame, operation: keras.Operation, args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[Any] | None:
-        """The outputs of the call's own calls, in a tuple of one; None where it must stay one call."""
-        if keras_internals.is_plain_graph(operation) or keras_internals.is_plain_sequence(operation):
-            tensors = _graph_arguments(operation, args, kwargs)
-            if tensors is None:
-                return None
-            inside = frame.inside(operation.name, training=kwargs.get("training"))
-            return (self.run(operation, tensors, inside),)
-        if not _is_block(operation, args, kwargs):
-            return None
         mark = len(self.calls)
         try:
-            return (self.run_block(frame, operation, args, kwargs),)
-        except Untraceable:
+            if keras_internals.is_plain_graph(operation) or keras_internals.is_plain_sequence(operation):
+                return self.run_nested(frame, operation, args, kwargs)
+            if _is_block(operation, args, kwargs):
+                return self.run_block(frame, operation, args, kwargs)
+            return self.leaf(frame, operation, args, kwargs)
+        except Untraceable as refusal:
+            # a leaf that may not stand here raises once more, and the block around it stays whole
             del self.calls[mark:]
-            return None
+            return self.leaf(frame, operation, args, kwargs, str(refusal))
+
+    def run_nested(self, frame: _Frame, model: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Record the calls of a nested model."""
+        tensors = _graph_arguments(model, args, kwargs)
+        return self.run(model, tensors, frame.inside(model.name, training=kwargs.get("training")))
 
     def run(self, graph: Any, tensors: list[keras.KerasTensor], frame: _Frame) -> Any:
         """Record the calls of a nested model on these tensors."""
@@ -163,16 +164,24 @@ class _Recorder:
             raise Untraceable(f"its `call` fails on symbolic tensors ({error})") from error
         return graph, (args, kwargs)
 
-    def leaf(self, frame: _Frame, operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Record a call that stays one call."""
-        args, kwargs = (
-            keras.tree.map_structure(_constant, (args, kwargs)) if frame.may_capture else (args, kwargs)
-        )
+    def leaf(
+        self, frame: _Frame, operation: keras.Operation, args: tuple, kwargs: dict[str, Any], why: str = ""
+    ) -> Any:
+        """Record a call that stays one call; `why` is the reason where it might have been several."""
+        if frame.may_capture:
+            args, kwargs = keras.tree.map_structure(_constant, (args, kwargs))
         if any(_is_captured(leaf) for leaf in keras.tree.flatten((args, kwargs))):
             raise Untraceable(f"its `call` uses a weight or a tensor of its own in '{operation.name}'")
         shadow = self.shadows.of(operation)
+        was_built = getattr(operation, "built", True)
         outputs = shadow(*args, **kwargs)
-        self.calls.append(Call(shadow, args, kwargs, tensors_in(outputs), f"{frame.path}{operation.name}"))
+        if not was_built and shadow.weights:
+            raise FoldingError(
+                f"Layer '{operation.name}' has no weights yet. Call the model on data before folding."
+            )
+        original = self.shadows.original(shadow)
+        path = f"{frame.path}{operation.name}"
+        self.calls.append(Call(shadow, original, args, kwargs, tensors_in(outputs), path, why))
         return outputs
 
     def cast(self, frame: _Frame, tensor: keras.KerasTensor, dtype: str) -> keras.KerasTensor:
@@ -194,6 +203,17 @@ def _fresh_tensor(tensor: keras.KerasTensor, dtype: str) -> keras.KerasTensor:
     return keras.Input(batch_shape=tensor.shape, dtype=dtype, sparse=tensor.sparse)
 
 
+def _live(calls: list[Call], outputs: Any) -> list[Call]:
+    """The calls on which an output depends; Keras would leave the others out of the model too."""
+    needed = {id(tensor) for tensor in tensors_in(outputs)}
+    live = []
+    for call in reversed(calls):
+        if any(id(tensor) in needed for tensor in call.outputs):
+            live.append(call)
+            needed |= {id(tensor) for tensor in call.inputs}
+    return live[::-1]
+
+
 def _distinct(structure: Any) -> list[keras.KerasTensor]:
     """The symbolic tensors of a structure, each once."""
     return list({id(tensor): tensor for tensor in tensors_in(structure)}.values())
@@ -207,16 +227,15 @@ def _input_dtypes(graph: Any) -> list[str]:
     return [tensor.dtype for tensor in graph.inputs]
 
 
-def _graph_arguments(graph: Any, args: tuple, kwargs: dict[str, Any]) -> list[keras.KerasTensor] | None:
-    """The tensors for a nested model's inputs in its order; None where Keras would adapt them."""
-    if len(args) != 1 or set(kwargs) - {"training"} or (kwargs.get("mask") is not None):
-        return None
-    given, inputs = args[0], graph.inputs
-    if isinstance(given, dict) and not isinstance(graph.input if hasattr(graph, "input") else None, dict):
+def _graph_arguments(graph: Any, args: tuple, kwargs: dict[str, Any]) -> list[keras.KerasTensor]:
+    """The tensors for a nested model's inputs, in its order."""
+    given, inputs = args[0] if len(args) == 1 else None, graph.inputs
+    if isinstance(given, dict) and not isinstance(keras_internals.input_structure(graph), dict):
         given = [given.get(tensor.name) for tensor in inputs]
     tensors = keras.tree.flatten(given)
-    fits = len(tensors) == len(inputs) and all(map(_fits, tensors, inputs))
-    return tensors if fits else None
+    if set(kwargs) - {"training"} or len(tensors) != len(inputs) or not all(map(_fits, tensors, inputs)):
+        raise Untraceable("it is called on tensors that do not have the shapes and types of its inputs")
+    return tensors
 
 
 def _fits(given: Any, expected: keras.KerasTensor) -> bool:
@@ -232,7 +251,7 @@ def _both_float(a: str, b: str) -> bool:
 def _is_block(operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether to try to replace a call by the calls its own `call` makes."""
     tensors = tensors_in((args, kwargs))
-    stock = type(operation).__module__.split(".")[0] == "keras" and not _is_lambda(operation)
+    stock = type(operation).__module__.split(".")[0] in _LEAF_PACKAGES and not _is_lambda(operation)
     return (
         isinstance(operation, keras.Layer)
         and not stock
@@ -241,8 +260,15 @@ def _is_block(operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -
         and operation.quantization_mode is None
         and not kwargs.get("training")
         and "mask" not in kwargs
-        and all(keras_internals.mask_of(tensor) is None for tensor in tensors)
+        # what the block does without an optional input, or with a mask, the recorded calls would not show
+        and not any(keras_internals.mask_of(tensor) is not None for tensor in tensors)
+        and not any(keras_internals.is_optional(tensor) for tensor in tensors)
     )
+
+
+def _is_frozen_batch_norm(operation: keras.Operation) -> bool:
+    """Whether this is a BatchNorm that uses its moving statistics even in training."""
+    return isinstance(operation, keras.layers.BatchNormalization) and not operation.trainable
 
 
 def _is_lambda(operation: keras.Operation) -> bool:

@@ -19,7 +19,7 @@ from keras_addons_l6.folding import keras_internals
 from keras_addons_l6.folding.errors import FoldingError
 from keras_addons_l6.folding.plan import Plan
 from keras_addons_l6.folding.progress import Progress
-from keras_addons_l6.folding.random_input import random_array
+from keras_addons_l6.folding.random_input import batch_for, random_array
 from keras_addons_l6.folding.rewrite import build
 from keras_addons_l6.folding.tape import Tape, tensors_in
 
@@ -164,8 +164,9 @@ def random_inputs(tape: Tape, unknown: int = 16) -> Any:
     """
     generator = np.random.default_rng(0)
     limit = largest_index(tape)
+    sizes = (batch_for(tensor.shape for tensor in tensors_in(tape.inputs)), unknown)
     return keras.tree.map_structure(
-        lambda tensor: random_array(tensor.shape, tensor.dtype, generator, unknown, limit), tape.inputs
+        lambda tensor: random_array(tensor.shape, tensor.dtype, generator, sizes, limit), tape.inputs
     )
 
 
@@ -184,11 +185,7 @@ def largest_index(tape: Tape) -> int:
 def _optional_inputs(tape: Tape) -> Iterator[set[int]]:
     """The places of the inputs that may be left out, together."""
     flat = keras.tree.flatten(tape.inputs)
-    places = {
-        place
-        for place, tensor in enumerate(flat)
-        if getattr(keras_internals.producer_of(tensor), "optional", False)
-    }
+    places = {place for place, tensor in enumerate(flat) if keras_internals.is_optional(tensor)}
     if places and len(places) < len(flat):
         yield places
 
