@@ -66,7 +66,7 @@ def selu(x: Tensor) -> Tensor:
 def swish(x: Tensor, beta: Tensor) -> Tensor:
     """Compute x * sigmoid(beta * x); `beta` broadcasts against `x`."""
     z = ops.cast(x, statistics_dtype(x.dtype))
-    return ops.cast(z * ops.sigmoid(ops.cast(beta, z.dtype) * z), x.dtype)
+    return ops.cast(z * ops.sigmoid(z * ops.cast(beta, z.dtype)), x.dtype)
 
 
 def average(x: Tensor, axes: Sequence[int]) -> Tensor:

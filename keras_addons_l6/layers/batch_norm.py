@@ -1,6 +1,7 @@
 """BatchNorm: channels normalized by the statistics of the batch, and of training at test time."""
 
 import inspect
+import math
 from typing import Any
 
 import keras
@@ -154,7 +155,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
         """Create a weight; what is not trained are statistics, which float16 is too narrow for."""
         if kwargs.get("trainable") is False:
-            kwargs["dtype"] = keras.backend.result_type(self.variable_dtype, "float32")
+            kwargs["dtype"] = kernels.statistics_dtype(self.variable_dtype)
         return super().add_weight(*args, **kwargs)
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
@@ -203,7 +204,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         self, x: Tensor, mask: Tensor | None, gamma: Tensor | None, beta: Tensor | None
     ) -> Tensor:
         """Ioffe (2017), Algorithm 1: y = (x_hat * r + d) * gamma + beta, r and d without gradient."""
-        x = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+        x = ops.cast(x, kernels.statistics_dtype(x.dtype))
         normalized, batch = self._normalize_by_batch(x, mask, None, None)
         r, d = self._renorm_correction(batch)
         self._update_renorm_averages(batch)
@@ -219,11 +220,11 @@ class BatchNorm(keras.layers.BatchNormalization):
         """Compute r = deviation / its running mean, d = (mean - its own) / the same, both clipped."""
         bounds = self.renorm_clipping or {}
         smallest = self.epsilon**0.5  # the running deviation starts at 0 where its initializer says so
-        running_deviation = ops.maximum(ops.cast(self.renorm_stddev, batch.mean.dtype), smallest)
+        running_deviation = ops.clip(ops.cast(self.renorm_stddev, batch.mean.dtype), smallest, math.inf)
         r = ops.sqrt(batch.variance + self.epsilon) / running_deviation
         d = (batch.mean - ops.cast(self.renorm_mean, batch.mean.dtype)) / running_deviation
-        r = ops.clip(r, bounds.get("rmin", 0.0), bounds.get("rmax", float("inf")))
-        dmax = bounds.get("dmax", float("inf"))
+        r = ops.clip(r, bounds.get("rmin", 0.0), bounds.get("rmax", math.inf))
+        dmax = bounds.get("dmax", math.inf)
         return r, ops.clip(d, -dmax, dmax)
 
     def _update_renorm_averages(self, batch: Statistics) -> None:
@@ -234,13 +235,13 @@ class BatchNorm(keras.layers.BatchNormalization):
         self._move(self.moving_mean, batch.mean, self.momentum, batch.count)
         self._move(self.moving_stddev, recorded, self.momentum, batch.count)
         moving_deviation = ops.convert_to_tensor(self.moving_stddev)
-        self.moving_variance.assign(ops.maximum(ops.square(moving_deviation) - self.epsilon, 0.0))
+        self.moving_variance.assign(ops.clip(ops.square(moving_deviation) - self.epsilon, 0.0, math.inf))
 
     def _recorded_variance(self, batch: Statistics) -> Tensor:
         """The variance that the moving average takes: the batch's, or n / (n - 1) times it."""
         if not self.unbiased_moving_variance:
             return batch.variance
-        return batch.variance * (batch.count / ops.maximum(batch.count - 1.0, 1.0))
+        return batch.variance * (batch.count / ops.clip(batch.count - 1.0, 1.0, math.inf))
 
     def _move(self, average: keras.Variable, value: Tensor, momentum: float, count: Tensor) -> None:
         """Assign average = momentum * average + (1 - momentum) * value, unless no value was counted."""
@@ -271,7 +272,7 @@ def _check_renorm(layer: str, renorm: bool, clipping: dict[str, float] | None) -
             f"{layer}: `renorm_clipping` may hold 'rmin', 'rmax' and 'dmax'. "
             f"Received: renorm_clipping={clipping}"
         )
-    if clipping.get("rmin", 0.0) > clipping.get("rmax", float("inf")) or clipping.get("dmax", 0.0) < 0.0:
+    if clipping.get("rmin", 0.0) > clipping.get("rmax", math.inf) or clipping.get("dmax", 0.0) < 0.0:
         raise ValueError(
             f"{layer}: `renorm_clipping` must have rmin <= rmax and dmax >= 0. "
             f"Received: renorm_clipping={clipping}"

@@ -107,7 +107,7 @@ class GroupNorm(keras.layers.GroupNormalization):
     def call(self, inputs: Tensor) -> Tensor:
         """Normalize the groups."""
         axis = self.axis % len(inputs.shape)
-        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, self.compute_dtype))
+        x = ops.cast(inputs, kernels.statistics_dtype(inputs.dtype, self.compute_dtype))
         y = kernels.group_norm(
             x,
             None if self.gamma is None else ops.convert_to_tensor(self.gamma),
