@@ -17,9 +17,7 @@ class Row(NamedTuple):
     mode: str
     seconds: dict[str, float]
     floor: float | None = None  # seconds the memory traffic alone takes
-    errors: Mapping[str, float] = MappingProxyType(
-        {}
-    )  # numeric error of the contenders that fail the numeric tests
+    errors: Mapping[str, float] = MappingProxyType({})  # of the contenders that fail the numeric tests
 
     def fastest_peer(self) -> float | None:
         """Time of the fastest contender beside ours that passes the numeric tests."""
