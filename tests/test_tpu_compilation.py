@@ -133,7 +133,7 @@ def test_a_train_step_with_every_layer(topology, chips, name):
     compiled = step.lower(there.replicated(state), there.batch((x, y))).compile()
     assert not calls_host(compiled)
     assert aliased(compiled) == len(jax.tree.leaves(state))
-    # One saved tensor for each of the 8 image-sized layers, of the chip's share of the batch, and the gradients.
+    # One saved tensor for each of the 8 image-sized layers, of a chip's share of the batch, and gradients.
     # L-BFGS chooses between two histories, so it needs a second one.
     activations = 8 * 4 * BATCH * SIDE * SIDE * CHANNELS
     history = bytes_of(state[2]) if name == "LBFGS" else 0
