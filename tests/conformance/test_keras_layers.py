@@ -6,8 +6,11 @@ from tests.conformance.deselections import LAYERS_DIFFER
 from tests.conformance.keras_modules import run_on_ours
 from tests.conformance.layer_adapters import BatchNormalization, GroupNormalization, PReLU, selu, silu
 
-# Keras's harness trains from a generator with shuffle left at True.
-pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
+pytestmark = [
+    # Keras's harness trains from a generator with shuffle left at True, and layers that have no weights to train.
+    pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The model does not have any trainable weights:UserWarning"),
+]
 
 globals().update(run_on_ours("layers.activations.prelu_test", {"prelu.PReLU": PReLU}, LAYERS_DIFFER))
 globals().update(
