@@ -68,6 +68,7 @@ class FirstOrder(AllVariablesOptimizer):
         self._excluded = Exclusions()
         self._excluded_by_config = False
         self._waiting = WaitingState()
+        self._count_before_slots = len(self.variables)
 
     def slot_names(self) -> Sequence[str | None]:
         """Names of the slots in the order the rule takes them; None for one this configuration lacks."""
@@ -162,11 +163,15 @@ class FirstOrder(AllVariablesOptimizer):
     def load_own_variables(self, store: Any) -> None:
         """Set the state. What belongs to slots that `build` has yet to create waits for it.
 
+        A state saved before there were slots (a model compiled but not trained) leaves them as they are.
+
         Raises:
             ValueError: naming the first slot that the state does not fit; nothing is changed then.
         """
         arrays = saved_state.read(store)
         waiting = not self.built and len(arrays) > len(self.variables)
+        if self.built and len(arrays) == self._count_before_slots:
+            arrays += tuple(v.numpy() for v in self.variables[len(arrays) :])
         self._load(arrays[: len(self.variables)] if waiting else arrays)
         self._waiting = WaitingState(arrays if waiting else ())
 
