@@ -114,7 +114,7 @@ def batch_norm(
     """
     z = ops.cast(x, statistics_dtype(x.dtype))
     axes = other_axes(z, axis)
-    shift = snapped_mean(average(z, axes), first_value(z, axes, average))
+    shift = batch_shift(z, axis, average)
     u = z - shift
     offset, variance = moments_about_zero(u, lambda t: average(t, axes))
     y = affine(u, offset, variance, along(gamma, axis, z), along(beta, axis, z), epsilon)
@@ -221,15 +221,8 @@ def group_norm(
         The normalized tensor in the dtype of `x`.
     """
     z = ops.cast(x, statistics_dtype(x.dtype))
-    axes = [a for a in other_axes(z, axis) if a != 0]
-
-    def group_average(t: Tensor) -> Tensor:
-        return per_group(average(t, axes), groups, axis, lambda grouped: average(grouped, [2]))
-
-    first = per_group(first_value(z, axes, average), groups, axis, lambda grouped: grouped[:, :, :1])
-    shift = snapped_mean(group_average(z), first)
-    u = z - shift
-    offset, variance = moments_about_zero(u, group_average)
+    u = z - group_shift(z, groups, axis, average)
+    offset, variance = moments_about_zero(u, lambda t: group_average(t, groups, axis, average))
     y = affine(u, offset, variance, along(gamma, axis, z), along(beta, axis, z), epsilon)
     return ops.cast(y, x.dtype)
 
@@ -244,6 +237,11 @@ def other_axes(x: Tensor, axis: int) -> list[int]:
     return [a for a in range(len(x.shape)) if a != axis]
 
 
+def spatial_axes(x: Tensor, axis: int) -> list[int]:
+    """All axes of `x` but the samples' and `axis`."""
+    return [a for a in other_axes(x, axis) if a != 0]
+
+
 def along(vector: Tensor | None, axis: int, x: Tensor) -> Tensor | None:
     """`vector` in the dtype of `x`, shaped to broadcast along `axis` of it."""
     if vector is None:
@@ -254,6 +252,25 @@ def along(vector: Tensor | None, axis: int, x: Tensor) -> Tensor | None:
 def first_value(x: Tensor, axes: Sequence[int], average: Average) -> Tensor:
     """The first value along `axes`, which stay with length 1 even where `x` is empty and the value NaN."""
     return average(x[tuple(slice(0, 1 if a in axes else None) for a in range(len(x.shape)))], axes)
+
+
+def batch_shift(x: Tensor, axis: int, average: Average = average) -> Tensor:
+    """The shift of decision 3 for each channel."""
+    axes = other_axes(x, axis)
+    return snapped_mean(average(x, axes), first_value(x, axes, average))
+
+
+def group_shift(x: Tensor, groups: int, axis: int, average: Average = average) -> Tensor:
+    """The shift of decision 3 for each sample and channel, the same for the channels of a group."""
+    first = first_value(x, spatial_axes(x, axis), average)
+    first = per_group(first, groups, axis, lambda grouped: grouped[:, :, :1])
+    return snapped_mean(group_average(x, groups, axis, average), first)
+
+
+def group_average(x: Tensor, groups: int, axis: int, average: Average) -> Tensor:
+    """Mean of each sample's groups, one for each of their channels."""
+    per_channel = average(x, spatial_axes(x, axis))
+    return per_group(per_channel, groups, axis, lambda grouped: average(grouped, [2]))
 
 
 def snapped_mean(mean: Tensor, first: Tensor) -> Tensor:

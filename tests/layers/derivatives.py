@@ -9,25 +9,36 @@ from keras import ops
 Function = Callable[..., object]
 
 
-def compiled(function: Function) -> list[tuple[str, Function]]:
-    """`function` in each way the backend runs it: as it is, as a graph, by XLA, traced by torch.compile."""
+def compiled(function: Function, traced: Callable[[], object] = lambda: None) -> list[tuple[str, Function]]:
+    """`function` in each way the backend runs it; `traced` is called each time it is compiled anew."""
     backend = keras.config.backend()
+    if backend == "torch":
+        return [("eager", function), ("compile", _torch_compiled(function, traced))]
+
+    def body(*tensors: object) -> object:
+        traced()  # Python runs the body while tracing only
+        return function(*tensors)
+
     if backend == "jax":
         import jax
 
-        return [("eager", function), ("jit", jax.jit(function))]
-    if backend == "tensorflow":
-        import tensorflow as tf
+        return [("eager", function), ("jit", jax.jit(body))]
+    import tensorflow as tf
 
-        return [
-            ("eager", function),
-            ("graph", tf.function(function)),
-            ("xla", tf.function(function, jit_compile=True)),
-        ]
+    return [("eager", function), ("graph", tf.function(body)), ("xla", tf.function(body, jit_compile=True))]
+
+
+def _torch_compiled(function: Function, traced: Callable[[], object]) -> Function:
     import torch
 
     # "aot_eager" traces forward and backward as every torch.compile does, and needs no C++ compiler.
-    return [("eager", function), ("compile", torch.compile(function, backend="aot_eager", dynamic=False))]
+    compile_graph = torch._dynamo.lookup_backend("aot_eager")
+
+    def backend(graph: object, inputs: object) -> object:
+        traced()
+        return compile_graph(graph, inputs)
+
+    return torch.compile(function, backend=backend, dynamic=False)
 
 
 def in_one_piece(function: Function) -> Function:
