@@ -5,9 +5,9 @@ import numpy as np
 
 BACKEND = keras.config.backend()
 EAGER = "eager"
-# The ways to run many steps at once, cheap to compile; torch.compile has tests of its own, it takes seconds.
-COMPILED = {"jax": ["jit"], "tensorflow": ["graph", "xla"], "torch": []}[BACKEND]
-MODES = [EAGER, *COMPILED]
+COMPILED = {"jax": ["jit"], "tensorflow": ["graph", "xla"], "torch": ["compile"]}[BACKEND]
+# torch.compile takes seconds for each optimizer, and gains nothing over many steps of so few numbers.
+MODES = [EAGER] if BACKEND == "torch" else [EAGER, *COMPILED]
 FASTEST = MODES[-1]
 
 
@@ -16,16 +16,23 @@ def follow(optimizer, x0, gradients, mode=EAGER, dtype=None):
     x = keras.Variable(x0, dtype=dtype or keras.config.floatx())  # or it would take x0's dtype
     optimizer.build([x])
     gradients = np.asarray(gradients, dtype=x.dtype)
-    run = {EAGER: _eager, "jit": _jit, "graph": _tf_function, "xla": _tf_function}[mode]
-    return run(optimizer, x, gradients, **({"jit_compile": mode == "xla"} if run is _tf_function else {}))
+    runs = {EAGER: _eager, "compile": _torch_compile, "jit": _jit, "graph": _graph, "xla": _xla}
+    return runs[mode](optimizer, x, gradients)
 
 
-def _eager(optimizer, x, gradients):
+def _eager(optimizer, x, gradients, apply=None):
     path = []
     for g in gradients:
-        optimizer.apply([keras.ops.convert_to_tensor(g)], [x])
+        (apply or optimizer.apply)([keras.ops.convert_to_tensor(g)], [x])
         path.append(np.array(keras.ops.convert_to_numpy(x)))
     return np.stack(path)
+
+
+def _torch_compile(optimizer, x, gradients):
+    import torch
+
+    # "aot_eager" traces and functionalizes as the default does, and leaves out only the C++ compiler.
+    return _eager(optimizer, x, gradients, torch.compile(optimizer.apply, backend="aot_eager"))
 
 
 def _jit(optimizer, x, gradients):
@@ -40,7 +47,11 @@ def _jit(optimizer, x, gradients):
     return np.asarray(path)
 
 
-def _tf_function(optimizer, x, gradients, jit_compile):
+def _xla(optimizer, x, gradients):
+    return _graph(optimizer, x, gradients, jit_compile=True)
+
+
+def _graph(optimizer, x, gradients, jit_compile=False):
     import tensorflow as tf
 
     @tf.function(jit_compile=jit_compile)
