@@ -28,7 +28,7 @@ from keras_addons_l6.optimizers.lbfgs import history as pairs_of
 from keras_addons_l6.optimizers.lbfgs import line_search
 from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays, Scalar, Small, Tensor
 from keras_addons_l6.optimizers.lbfgs.history import History, dot, largest
-from keras_addons_l6.optimizers.lbfgs.line_search import Search, Trial
+from keras_addons_l6.optimizers.lbfgs.line_search import Point, Search, Tolerance
 
 (
     STARTING,
@@ -56,7 +56,7 @@ MESSAGES = {
     MAX_EVALUATIONS: "stopped at max_evaluations",
 }
 
-VALUE_NOISE = 1e-6  # relative error of the value that acceptance allows for (Hager & Zhang 2005: epsilon)
+VALUE_NOISE = 1000.0  # rounding error of a value in units of u |value|: 4e-5 |value| was seen in float32
 FLAT_ITERATIONS = 3  # in a row without a decrease beyond change_tolerance
 SLOPES_ONLY_ITERATIONS = 10  # after a search that failed on values
 NO_LIMIT = 2**31 - 1
@@ -80,6 +80,7 @@ class Progress(NamedTuple):
     gradient_norm: Scalar  # largest component at the accepted point
     start_value: Scalar
     lowest_value: Scalar
+    noise: Scalar  # by which a value contradicted the slopes at most
     status: Scalar
     collapsed: Scalar  # 1 if the trial is, component by component, an end of its bracket
     iterations: Scalar  # accepted
@@ -90,7 +91,7 @@ class Progress(NamedTuple):
     flat: Scalar  # iterations since the value last decreased by more than change_tolerance
 
 
-REALS = 3  # of Progress's fields
+REALS = 4  # of Progress's fields
 
 
 class State(NamedTuple):
@@ -179,10 +180,10 @@ def step(
     state = state._replace(products=arrays.local(state.products))
     search, progress = _unpack(arrays, state)
     gradient = tuple(arrays.cast(g, arrays.dtype(d)) for g, d in zip(gradient, state.direction, strict=True))
-    evaluated, norm = _evaluate(arrays, state.direction, gradient, value)
-    limit = _limit(arrays, search, progress, value is not None)
+    evaluated, finite, norm = _evaluate(arrays, search, state.direction, gradient, value)
+    tolerance = _tolerance(arrays, search, progress, value is not None)
     active = (progress.status == STARTING) | (progress.status == RUNNING)
-    verdict = _judge(settings, search, progress, evaluated, limit, value is not None)
+    verdict = _judge(settings, search, progress, evaluated, finite, tolerance, value is not None)
 
     history = History(state.s, state.y, state.products, progress.slot, progress.pairs)
     history, kept = _store(arrays, state, history, search.step, gradient, verdict.accepted)
@@ -198,7 +199,7 @@ def step(
         lambda: (state.products, state.direction, search.slope, history.pairs),
     )
 
-    progress = _progress(arrays, settings, search, progress, verdict, evaluated, norm)
+    progress = _progress(arrays, settings, search, progress, verdict, evaluated, finite, norm)
     progress = progress._replace(slot=history.slot, pairs=pairs)
     first_step = arrays.select(pairs > 0, float(settings.learning_rate), 1.0)
     value = arrays.select(verdict.moved, evaluated.value, search.value)
@@ -206,7 +207,7 @@ def step(
         arrays,
         verdict.moved | verdict.drops_history | verdict.drops_values,
         line_search.begin(first_step + 0 * slope, value, slope),
-        line_search.advance(arrays, search, evaluated, limit),
+        line_search.advance(arrays, search, evaluated, finite, tolerance),
     )
     search = _choose(arrays, active, following, search)
     trial, collapsed = _along(arrays, point, direction, search, progress.status == RUNNING)
@@ -228,37 +229,47 @@ class Verdict(NamedTuple):
 
 
 def _evaluate(
-    arrays: NumpyArrays, direction: Sequence[Tensor], gradient: Sequence[Tensor], value: Scalar | None
-) -> tuple[Trial, Scalar]:
-    """The trial's value and slope, and the largest component of its gradient."""
+    arrays: NumpyArrays,
+    search: Search,
+    direction: Sequence[Tensor],
+    gradient: Sequence[Tensor],
+    value: Scalar | None,
+) -> tuple[Point, Scalar, Scalar]:
+    """The trial as a point of its search, whether it is finite, and the largest component of its gradient."""
     found = [dot(arrays, gradient, direction), largest(arrays, gradient)]
     slope, norm, value = arrays.scalars([*found, 0 * found[0] if value is None else value])
     finite = arrays.isfinite(slope) & arrays.isfinite(norm) & arrays.isfinite(value)
-    return Trial(value, slope, finite), norm
+    return Point(search.step, value, slope), finite, norm
 
 
-def _limit(arrays: NumpyArrays, search: Search, progress: Progress, with_values: bool) -> Scalar:
-    """The value that no accepted point may exceed: never the run's first, so that no run ends worse than it began."""
+def _tolerance(arrays: NumpyArrays, search: Search, progress: Progress, with_values: bool) -> Tolerance:
+    """What to make of values; no point above the run's first is accepted, so that no run ends worse than it began."""
+    noise = arrays.small.maximum(VALUE_NOISE * arrays.unit_roundoff * abs(search.value), progress.noise)
     if not with_values:
-        return search.value + float("inf")
-    noise = VALUE_NOISE * abs(search.value)
-    near = arrays.small.minimum(progress.start_value, progress.lowest_value + noise)
-    return arrays.select(progress.slopes_only > 0, progress.start_value, near)
+        return Tolerance(search.value + float("inf"), noise)
+    near = arrays.small.minimum(progress.start_value, search.value + noise)
+    return Tolerance(arrays.select(progress.slopes_only > 0, progress.start_value, near), noise)
 
 
 def _judge(
-    settings: Settings, search: Search, progress: Progress, trial: Trial, limit: Scalar, with_values: bool
+    settings: Settings,
+    search: Search,
+    progress: Progress,
+    trial: Point,
+    finite: Scalar,
+    tolerance: Tolerance,
+    with_values: bool,
 ) -> Verdict:
     """What the trial means for the run."""
     running = progress.status == RUNNING
-    accepted = running & line_search.accepts(search, trial, limit)
+    accepted = running & line_search.accepts(search, trial, finite, tolerance)
     exhausted = (search.trials + 1 >= settings.max_line_search_steps) | (progress.collapsed == 1)
     failed = running & exhausted & ~accepted
     has_values = (progress.slopes_only == 0) & with_values
     has_history = progress.pairs > 0
     return Verdict(
         accepted=accepted,
-        moved=accepted | ((progress.status == STARTING) & trial.finite),
+        moved=accepted | ((progress.status == STARTING) & finite),
         drops_values=failed & has_values,
         drops_history=failed & ~has_values & has_history,
         lost=failed & ~has_values & ~has_history,
@@ -309,7 +320,8 @@ def _progress(
     search: Search,
     progress: Progress,
     verdict: Verdict,
-    trial: Trial,
+    trial: Point,
+    finite: Scalar,
     norm: Scalar,
 ) -> Progress:
     """The numbers of the run after the evaluation, its status included."""
@@ -319,6 +331,8 @@ def _progress(
     small_change = progress.lowest_value - trial.value <= settings.change_tolerance * abs(trial.value)
     flat = select(verdict.accepted & small_change, progress.flat + 1, select(verdict.moved, 0, progress.flat))
     lowest = arrays.small.minimum(progress.lowest_value, trial.value)
+    steepest = arrays.small.maximum(abs(search.slope), abs(trial.slope))
+    excess = abs(trial.value - search.value) - search.step * steepest
     slopes_only = progress.slopes_only - select(verdict.accepted & (progress.slopes_only > 0), 1, 0)
     updated = progress._replace(
         gradient_norm=select(verdict.moved, norm, progress.gradient_norm),
@@ -328,17 +342,24 @@ def _progress(
         evaluations=progress.evaluations + select(active, 1, 0),
         slopes_only=select(verdict.drops_values, SLOPES_ONLY_ITERATIONS, slopes_only),
         flat=flat,
+        noise=select(
+            starting,
+            0.0 * norm,
+            select(
+                verdict.drops_values & finite, arrays.small.maximum(excess, progress.noise), progress.noise
+            ),
+        ),
     )
-    return updated._replace(status=_status(arrays, settings, progress, updated, verdict, trial))
+    return updated._replace(status=_status(arrays, settings, progress, updated, verdict, finite))
 
 
 def _status(
-    arrays: NumpyArrays, settings: Settings, before: Progress, now: Progress, verdict: Verdict, trial: Trial
+    arrays: NumpyArrays, settings: Settings, before: Progress, now: Progress, verdict: Verdict, finite: Scalar
 ) -> Scalar:
     """The status after an evaluation; of several that apply, the last line's."""
     select = arrays.select
     starting = before.status == STARTING
-    status = select(starting, select(trial.finite, RUNNING, NON_FINITE_START), before.status)
+    status = select(starting, select(finite, RUNNING, NON_FINITE_START), before.status)
     running = status == RUNNING
     status = select(running & (now.evaluations >= settings.max_evaluations), MAX_EVALUATIONS, status)
     status = select(running & (now.iterations >= settings.max_iterations), MAX_ITERATIONS, status)

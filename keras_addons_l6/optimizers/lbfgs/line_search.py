@@ -1,4 +1,9 @@
-"""Hager and Zhang's line search as a state machine: one trial in, the next trial step out."""
+"""Hager and Zhang's line search as a state machine: one trial in, the next trial step out.
+
+What is not theirs: where two values differ by more than their noise, the minimizer of the cubic through both values and slopes
+takes the place of the zero of the secant through the slopes alone, and it cuts brackets whose right end is high, too;
+an open bracket grows to where the secant of its last two slopes points, not always fivefold. docs/lbfgs_tuning.md has the gain.
+"""
 
 from typing import NamedTuple
 
@@ -6,13 +11,14 @@ from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays, Scalar
 
 BRACKETING, SECANT, SECOND_SECANT, BISECTION = range(4)
 
-# The constants of Hager & Zhang (2005), section 5, under their names.
+# Constants of Hager & Zhang (2005), section 5, under their names; sigma is 0.9 there, and rho a constant 5.
 DELTA = 0.1  # sufficient decrease (T1, T2)
-SIGMA = 0.9  # curvature (T1, T2)
-THETA = 0.5  # where a bracket is cut whose right end is high (U3)
+SIGMA = 0.7  # curvature (T1, T2)
+THETA = 0.5  # where a bracket is cut when nothing better is known (U3)
 GAMMA = 0.66  # a bracket that shrinks less than this in a cycle is bisected (L2)
-RHO = 5.0  # expansion while the slope stays negative (B3)
-NOISE = 1e-6
+RHO_MIN, RHO_MAX = 2.0, 10.0  # growth of an open bracket (B3)
+
+SAFEGUARD = 0.01  # no interpolation comes closer to an end of its bracket, as a part of its width
 CONTRACTION = 0.1  # towards the left end after a trial whose value or slope is not finite
 
 
@@ -29,7 +35,7 @@ class Search(NamedTuple):
     left_value: Scalar
     left_slope: Scalar  # negative
     right: Scalar  # infinite until some step proved too long
-    right_value: Scalar
+    right_value: Scalar  # NaN where not finite
     right_slope: Scalar
     width: Scalar  # right - left at the start of the present cycle of secants
     phase: Scalar  # BRACKETING, SECANT, SECOND_SECANT or BISECTION
@@ -40,111 +46,120 @@ class Search(NamedTuple):
 REALS = 10  # of Search's fields
 
 
-class Trial(NamedTuple):
-    """What was found at the step under evaluation."""
+class Point(NamedTuple):
+    """A step with what is known there."""
 
-    value: Scalar  # phi(a), or 0 when only slopes are known
-    slope: Scalar  # phi'(a)
-    finite: Scalar  # whether both are
+    step: Scalar
+    value: Scalar  # 0 when only slopes are known
+    slope: Scalar
+
+
+class Tolerance(NamedTuple):
+    """What the search may make of values."""
+
+    limit: Scalar  # the highest value of an accepted point: phi(0) + epsilon_k in the paper; infinite without values
+    noise: Scalar  # differences of values up to this mean nothing
 
 
 def begin(step: Scalar, value: Scalar, slope: Scalar) -> Search:
     """A search from phi(0) = `value` and phi'(0) = `slope` whose first trial is `step`."""
     zero = 0 * step
     none = zero + float("inf")
-    return Search(step, value, slope, zero, value, slope, none, zero, zero, zero, phase=BRACKETING, high=0, trials=0)
+    return Search(
+        step, value, slope, zero, value, slope, none, zero, zero, zero, phase=BRACKETING, high=0, trials=0
+    )  # fmt: skip
 
 
-def accepts(search: Search, trial: Trial, limit: Scalar) -> Scalar:
+def accepts(search: Search, trial: Point, finite: Scalar, tolerance: Tolerance) -> Scalar:
     """Whether the trial ends the search (Hager & Zhang 2005, section 2.1).
 
     T1, the Wolfe conditions: phi(a) - phi(0) <= delta a phi'(0) and phi'(a) >= sigma phi'(0);
-    T2, the approximate ones: (2 delta - 1) phi'(0) >= phi'(a) >= sigma phi'(0) and phi(a) <= limit,
-    where limit is phi(0) + epsilon_k in the paper, and infinite when only slopes are known.
+    T2, the approximate ones: (2 delta - 1) phi'(0) >= phi'(a) >= sigma phi'(0) and phi(a) <= phi(0) + epsilon_k.
     """
     curvature = trial.slope >= SIGMA * search.slope
     decrease = trial.value - search.value <= DELTA * search.step * search.slope
     nearly_flat = trial.slope <= (2 * DELTA - 1) * search.slope
-    return trial.finite & (trial.value <= limit) & curvature & (decrease | nearly_flat)
+    return finite & (trial.value <= tolerance.limit) & curvature & (decrease | nearly_flat)
 
 
-def advance(arrays: NumpyArrays, search: Search, trial: Trial, limit: Scalar) -> Search:
-    """The search after a trial that was not accepted: B1 to B3, U0 to U3, S1 to S4 and L2, one step of them."""
-    narrowed = _narrow(arrays, search, trial, limit)
-    step, phase = _next_trial(arrays, search, narrowed, trial, NOISE*abs(search.value))
-    cycle = (phase == SECANT) & (narrowed.right < float("inf"))
-    width = arrays.select(cycle, narrowed.right - narrowed.left, search.width)
-    return narrowed._replace(step=step, phase=phase, width=width, trials=search.trials + 1)
-
-
-def _narrow(arrays: NumpyArrays, search: Search, trial: Trial, limit: Scalar) -> Search:
-    """The bracket with the trial as one of its ends (U1, U2; U3 is entered by setting `high`)."""
+def advance(
+    arrays: NumpyArrays, search: Search, trial: Point, finite: Scalar, tolerance: Tolerance
+) -> Search:
+    """The search after a trial that was not accepted: one evaluation's worth of B0 to B3, U0 to U3, S1 to S4, L2."""
     select = arrays.select
-    is_left = trial.finite & (trial.slope < 0) & (trial.value <= limit)
-    is_opposite = trial.finite & (trial.slope >= 0)
-    return search._replace(
-        left=select(is_left, search.step, search.left),
-        left_value=select(is_left, trial.value, search.left_value),
-        left_slope=select(is_left, trial.slope, search.left_slope),
-        right=select(is_left, search.right, search.step),
-        right_value=select(is_left, search.right_value, trial.value),
-        right_slope=select(is_left, search.right_slope, trial.slope),
-        high=select(is_left, search.high, select(is_opposite, 0, 1)),
-    )
+    low = trial.value <= tolerance.limit
+    is_left = finite & (trial.slope < 0) & low
+    left = Point(search.left, search.left_value, search.left_slope)
+    right = Point(search.right, search.right_value, search.right_slope)
+    replaced = _choose(arrays, is_left, left, right)
+    left, right = _choose(arrays, is_left, trial, left), _choose(arrays, is_left, right, trial)
+    high = select(is_left, search.high, select(finite & (trial.slope >= 0), 0, 1))
+
+    closed, closed_phase = _interpolate(arrays, search, left, right, trial, replaced, tolerance.noise)
+    bracketing = (high == 1) | (right.step == float("inf"))
+    step = select(right.step == float("inf"), _expand(arrays, replaced, trial), closed)
+    step = select(finite, step, left.step + CONTRACTION * (trial.step - left.step))
+    phase = select(bracketing, BRACKETING, closed_phase)
+    width = select(phase == SECANT, right.step - left.step, search.width)
+    return Search(step, search.value, search.slope, *left, *right, width, phase, high, search.trials + 1)
 
 
-EXPAND_MIN, EXPAND_MAX = 2.0, 10.0
-SAFE = 0.01
-CUBIC = True
-HIGH_CUBIC = True
+def _interpolate(
+    arrays: NumpyArrays,
+    search: Search,
+    left: Point,
+    right: Point,
+    trial: Point,
+    replaced: Point,
+    noise: Scalar,
+) -> tuple[Scalar, Scalar]:
+    """The next step inside a closed bracket, and its phase.
 
-
-def _next_trial(arrays: NumpyArrays, before: Search, now: Search, trial: Trial, noise) -> tuple[Scalar, Scalar]:
-    """The next step and its phase; `before` and `now` are the bracket without and with the trial."""
+    A cycle is an interpolation between the ends (S1), a second one between the end just found and the one it replaced
+    (S2, S3), and a bisection where both together left more than gamma of the width (L2).
+    """
     select = arrays.select
-    is_left = now.left == before.step
-    replaced = select(is_left, before.left, before.right)
-    replaced_value = select(is_left, before.left_value, before.right_value)
-    replaced_slope = select(is_left, before.left_slope, before.right_slope)
-    middle = now.left + THETA * (now.right - now.left)
-    least, most = now.left + SAFE * (now.right - now.left), now.left + (1-SAFE) * (now.right - now.left)
-    first = _minimizer(arrays, now.left, now.left_value, now.left_slope, now.right, now.right_value, now.right_slope, noise)
-    second = _minimizer(arrays, before.step, trial.value, trial.slope, replaced, replaced_value, replaced_slope, noise)
-
-    ends_cycle = (before.phase == SECANT) | (before.phase == SECOND_SECANT)
-    slow = ends_cycle & (now.right - now.left > GAMMA * before.width)
-    step, phase = select(_inside(first, now), arrays.small.minimum(arrays.small.maximum(first,least),most), middle), SECANT
-    step, phase = select(slow, middle, step), select(slow, BISECTION, phase)
-    again = (before.phase == SECANT) & _inside(second, now)
-    step, phase = select(again, second, step), select(again, SECOND_SECANT, phase)
-    high, unbounded = now.high == 1, now.right == float("inf")
-    cut = select(HIGH_CUBIC & _inside(first, now) & arrays.isfinite(now.right_value), arrays.small.minimum(arrays.small.maximum(first,least),most), middle)
-    step, phase = select(high, cut, step), select(high | unbounded, BRACKETING, phase)
-    further = _secant(replaced, replaced_slope, before.step, trial.slope)
-    lo, hi = EXPAND_MIN * before.step, EXPAND_MAX * before.step
-    further = select(further >= lo, arrays.small.minimum(further, hi), select(trial.slope<replaced_slope, RHO*before.step, lo))
-    step = select(unbounded, further, step)
-    return select(trial.finite, step, now.left + CONTRACTION * (before.step - now.left)), phase
+    width = right.step - left.step
+    middle = left.step + THETA * width
+    nearest, farthest = left.step + SAFEGUARD * width, right.step - SAFEGUARD * width
+    first = _minimizer(arrays, left, right, noise)
+    first = arrays.small.minimum(arrays.small.maximum(first, nearest), farthest)
+    first = select((first > left.step) & (first < right.step), first, middle)
+    second = _minimizer(arrays, trial, replaced, noise)
+    again = (search.phase == SECANT) & (second > left.step) & (second < right.step)
+    cycle_ends = (search.phase == SECANT) | (search.phase == SECOND_SECANT)
+    slow = cycle_ends & (width > GAMMA * search.width)
+    step = select(again, second, select(slow, middle, first))
+    return step, select(again, SECOND_SECANT, select(slow, BISECTION, SECANT))
 
 
-def _minimizer(arrays, a, value_a, slope_a, b, value_b, slope_b, noise):
-    """Minimizer of the cubic through two values and slopes (Nocedal & Wright 2006, equation 3.59), or of the secant."""
-    secant = _secant(a, slope_a, b, slope_b)
-    d1 = slope_a + slope_b - 3 * ((value_a - value_b) / (a - b))
-    scale = arrays.small.maximum(arrays.small.maximum(abs(slope_a), abs(slope_b)), abs(d1))
-    root = (d1 / scale) * (d1 / scale) - (slope_a / scale) * (slope_b / scale)
-    d2 = scale * arrays.small.sqrt(arrays.small.maximum(root, 0 * root))
-    d2 = arrays.select(b > a, d2, -d2)
-    cubic = b - (b - a) * ((slope_b + d2 - d1) / (slope_b - slope_a + 2 * d2))
-    trusted = CUBIC & (abs(value_a - value_b) > noise) & arrays.isfinite(cubic)
-    return arrays.select(trusted, cubic, secant)
+def _expand(arrays: NumpyArrays, before: Point, trial: Point) -> Scalar:
+    """A longer step for an open bracket: where the secant of its last two slopes is zero, within bounds (B3)."""
+    ahead = _secant(before, trial)
+    least, most = RHO_MIN * trial.step, RHO_MAX * trial.step
+    bounded = arrays.small.minimum(arrays.small.maximum(ahead, least), most)
+    return arrays.select(trial.slope > before.slope, bounded, most)
 
 
-def _secant(a: Scalar, slope_a: Scalar, b: Scalar, slope_b: Scalar) -> Scalar:
+def _minimizer(arrays: NumpyArrays, a: Point, b: Point, noise: Scalar) -> Scalar:
+    """The minimizer of the cubic through two points (Nocedal & Wright 2006, equation 3.59).
+
+    Where the values differ by no more than their noise, or no such cubic exists, the zero of the secant through the slopes.
+    """
+    d1 = a.slope + b.slope - 3 * ((a.value - b.value) / (a.step - b.step))
+    scale = arrays.small.maximum(arrays.small.maximum(abs(a.slope), abs(b.slope)), abs(d1))
+    square = (d1 / scale) * (d1 / scale) - (a.slope / scale) * (b.slope / scale)
+    d2 = scale * arrays.small.sqrt(square) * arrays.select(b.step > a.step, 1.0, -1.0)
+    cubic = b.step - (b.step - a.step) * ((b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2))
+    trusted = (abs(a.value - b.value) > noise) & arrays.isfinite(cubic)
+    return arrays.select(trusted, cubic, _secant(a, b))
+
+
+def _secant(a: Point, b: Point) -> Scalar:
     """Where the line through two slopes is zero: (a phi'(b) - b phi'(a)) / (phi'(b) - phi'(a))."""
-    return a + (b - a) * (slope_a / (slope_a - slope_b))
+    return a.step + (b.step - a.step) * (a.slope / (a.slope - b.slope))
 
 
-def _inside(step: Scalar, search: Search) -> Scalar:
-    """Whether a step is strictly between the ends; not so for NaN."""
-    return (step > search.left) & (step < search.right)
+def _choose(arrays: NumpyArrays, condition: Scalar, yes: Point, no: Point) -> Point:
+    """One of two points."""
+    return Point(*(arrays.select(condition, a, b) for a, b in zip(yes, no, strict=True)))

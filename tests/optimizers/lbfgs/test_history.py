@@ -1,0 +1,107 @@
+"""The direction from curvature pairs, against dense BFGS matrices and the two-loop recursion."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_addons_l6.optimizers.lbfgs import history as method
+from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays, arrays_for
+from keras_addons_l6.optimizers.lbfgs.history import History
+from tests.reference import lbfgs as reference
+
+SHAPES = [(3, 4), (5,), (), (2, 1, 2)]
+SIZE = 22  # components in all
+
+
+def split(flat, dtype, convert):
+    """A flat vector as a list of tensors of SHAPES."""
+    ends = np.cumsum([int(np.prod(shape)) for shape in SHAPES])[:-1]
+    return [
+        convert(part.reshape(shape).astype(dtype))
+        for part, shape in zip(np.split(flat, ends), SHAPES, strict=True)
+    ]
+
+
+def flat(tensors):
+    return np.concatenate([np.asarray(keras.ops.convert_to_numpy(t)).reshape(-1) for t in tensors])
+
+
+@pytest.fixture(params=["numpy", "backend"])
+def kind(request):
+    """The operations and a converter to their tensors, for each dtype."""
+
+    def make(dtype):
+        if request.param == "numpy":
+            return NumpyArrays(dtype), np.array
+        tensors = [keras.ops.zeros(shape, dtype) for shape in SHAPES]
+        return arrays_for(tensors), keras.ops.convert_to_tensor
+
+    return make
+
+
+def empty(arrays, size, dtype):
+    rings = tuple(arrays.zeros((size, *shape), dtype) for shape in SHAPES)
+    copies = tuple(arrays.zeros((size, *shape), dtype) for shape in SHAPES)
+    zero = arrays.small.zeros((), "int32")
+    return History(rings, copies, arrays.small.zeros((2, size, size), dtype), zero, zero)
+
+
+def add(arrays, history, s, y):
+    """Store a pair and bring the products up to date."""
+    history, kept = method.store(arrays, history, s, y, np.bool_(True))
+    if bool(kept):
+        history = history._replace(products=method.with_newest(arrays, history, y))
+    return history, bool(kept)
+
+
+def random_pairs(count, seed=0, condition=1e3):
+    """Pairs s, y = A s of a convex quadratic with the given condition number."""
+    rng = np.random.default_rng(seed)
+    basis = np.linalg.qr(rng.standard_normal((SIZE, SIZE)))[0]
+    hessian = basis * np.geomspace(1, condition, SIZE) @ basis.T
+    steps = rng.standard_normal((count, SIZE))
+    return [(s, hessian @ s) for s in steps], rng.standard_normal(SIZE)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 6, 13])
+def test_direction_is_that_of_dense_bfgs_and_of_two_loops(kind, size, count):
+    arrays, convert = kind("float64")
+    pairs, gradient = random_pairs(count)
+    history = empty(arrays, size, "float64")
+    with arrays.scope():
+        for s, y in pairs:
+            history, kept = add(arrays, history, split(s, "float64", convert), split(y, "float64", convert))
+            assert kept
+        found = flat(method.multiply(arrays, history, split(gradient, "float64", convert)))
+    recent = pairs[-size:] if count else []
+    # Both references and the method solve systems whose condition is at most that of the pairs' matrices, 1e3 squared;
+    # each takes about 100 operations a component.
+    tolerance = 1e6 * 100 * np.finfo("float64").eps * np.linalg.norm(gradient)
+    np.testing.assert_allclose(found, reference.two_loop(recent, gradient), rtol=0, atol=tolerance)
+    np.testing.assert_allclose(found, reference.bfgs_inverse(recent, SIZE) @ gradient, rtol=0, atol=tolerance)
+
+
+def test_float32_direction_is_as_exact_as_two_loops(kind):
+    """The error in float32 stays within a small factor of the two-loop recursion's own."""
+    arrays, convert = kind("float32")
+    ours, theirs = [], []
+    for seed in range(20):
+        pairs, gradient = random_pairs(10, seed)
+        single = [(s.astype("float32"), y.astype("float32")) for s, y in pairs]
+        exact = reference.two_loop(
+            [(s.astype("float64"), y.astype("float64")) for s, y in single], gradient.astype("float32")
+        )
+        history = empty(arrays, 10, "float32")
+        with arrays.scope():
+            for s, y in single:
+                history, _ = add(arrays, history, split(s, "float32", convert), split(y, "float32", convert))
+            found = flat(method.multiply(arrays, history, split(gradient, "float32", convert)))
+        ours.append(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+        theirs.append(
+            np.linalg.norm(reference.two_loop(single, gradient.astype("float32")) - exact)
+            / np.linalg.norm(exact)
+        )
+    # docs/lbfgs_tuning.md: the geometric mean of the ratio is 1 to 4; twice that leaves room for other summation orders.
+    assert np.exp(np.mean(np.log(ours))) <= 8 * np.exp(np.mean(np.log(theirs)))
