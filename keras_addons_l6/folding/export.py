@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -25,8 +26,10 @@ from keras_addons_l6.folding.verify import (
     NOISE_MULTIPLE,
     OPEN_SIZES,
     difference,
+    first_run,
     largest_index,
     own_noise,
+    require_fitting,
     rounding_bound,
     run_inference,
     verify_folding,
@@ -174,7 +177,7 @@ def export_folded(
         plan = make_plan(record(model, kwargs.get("input_signature")))
         folded = build(plan)
         verify_folding(model, folded, plan, tolerance, progress)
-        original = _Original(model, plan, kwargs.get("input_signature"), tolerance)
+        original = _Original(model, folded, plan, kwargs.get("input_signature"), tolerance)
         with written_whole(destination, overwrite) as artifact:
             result = _proven_artifact(original, folded, artifact, format, kwargs, progress)
     result = dataclasses.replace(result, path=destination)
@@ -211,30 +214,35 @@ def _free(filepath: str | os.PathLike[str], format: str, overwrite: bool) -> Pat
 class _Original:
     """The model before folding, as what an artifact is held against."""
 
-    def __init__(self, model: keras.Model, plan: Plan, signature: Any, tolerance: float | None) -> None:
+    def __init__(
+        self, model: keras.Model, folded: keras.Model, plan: Plan, signature: Any, tolerance: float | None
+    ) -> None:
         self._model = model
         self._plan = plan
         self._tolerance = tolerance
         self.signature = None if signature is None else _packed(plan, signature)
-        self.feeds = self._feeds()
+        self.feeds = self._feeds(folded)
 
     def unfolded(self) -> keras.Model:
         """A copy with every BatchNorm in place, made as the folded model is."""
         return build(dataclasses.replace(self._plan, decisions=[], new_layers={}))
 
-    def _feeds(self) -> list[Feed]:
+    def _feeds(self, folded: keras.Model) -> list[Feed]:
         """Random inputs of the smallest open size that the model takes."""
         tape = self._plan.tape
         specs = keras.tree.flatten(tape.inputs if self.signature is None else self.signature)
-        problem: Exception | None = None
-        for size in OPEN_SIZES:
-            feeds = feeds_for(tape.inputs, specs, size, largest_index(tape))
-            try:
-                self._run(feeds[0])
-                return feeds
-            except Exception as error:  # too small an image, say: any backend's own error
-                problem = error
-        raise ExportError(f"Model '{tape.name}' does not run on random inputs: {problem}") from problem
+
+        def run(feeds: list[Feed]) -> Any:
+            require_fitting(folded, feeds[0].structure)
+            return self._run(feeds[0])
+
+        feeds, _ = first_run(
+            lambda size: feeds_for(tape.inputs, specs, size, largest_index(tape)),
+            run,
+            OPEN_SIZES,
+            tape.name,
+        )
+        return feeds
 
     def _run(self, feed: Feed) -> Any:
         return run_inference(self._model, feed.structure, self._plan.tape.arguments)
@@ -313,18 +321,19 @@ def _verdict(fault: ArtifactError, same: ArtifactError | None, format: str, opti
     """One line on what failed and who is at fault."""
     where = f"{format} on the {keras.config.backend()} backend"
     given = f" with {', '.join(options)}" if options else ""
-    said = _brief(fault)
+    said = one_line(fault)
     if same is None:
         return f"The folded model's {where}{given} fails where the model before folding does not: {said}"
     if same.stage == fault.stage:
         return (
             f"Keras's exporter is at fault, not the folding: {where}{given} fails before folding too: {said}"
         )
-    return f"{where}{given} fails: {said}. The model before folding fails in another way: {_brief(same)}"
+    return f"{where}{given} fails: {said}. The model before folding fails in another way: {one_line(same)}"
 
 
-def _brief(error: Exception, limit: int = 400) -> str:
-    text = " ".join(str(error).split())
+def one_line(error: object, limit: int = 400) -> str:
+    """A message as one plain line."""
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())  # Keras prints some of it in bold
     return text if len(text) <= limit else text[: limit - 4] + " ..."
 
 
@@ -384,7 +393,7 @@ def _write(
     except ImportError as error:
         where = f"{format} on the {keras.config.backend()} backend"
         raise ExportError(
-            f"Exporting {where} needs a package that is not installed: {_brief(error)}"
+            f"Exporting {where} needs a package that is not installed: {one_line(error)}"
         ) from error
     except Exception as error:  # exporters raise their own kinds
         raise ArtifactError("export", f"the exporter says {type(error).__name__}: {error}") from error

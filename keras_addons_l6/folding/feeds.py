@@ -43,7 +43,7 @@ def _closed(shape: Shape, batch: int, unknown: int) -> tuple[int, ...]:
 def _feed(inputs: Any, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str], limit: int) -> Feed:
     generator = np.random.default_rng(0)
     arrays = [
-        random_array(shape, dtype, generator, _FIXED, limit)
+        random_array(shape, dtype, generator, (_FIXED, _FIXED), limit)
         for shape, dtype in zip(shapes, dtypes, strict=True)
     ]
     names = [(tensor.name, *_key(path)) for path, tensor in keras.tree.flatten_with_path(inputs)]

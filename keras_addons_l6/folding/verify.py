@@ -8,7 +8,7 @@ rounding explains in a well-behaved network, the model's own noise is measured a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -73,7 +73,7 @@ def verify_folding(
         FoldingError: When the error is past the tolerance, or no random input runs.
     """
     progress.show("running the original")
-    arguments, expected = _first_run(model, plan.tape)
+    arguments, expected = _first_run(model, folded, plan.tape)
     progress.show("running the folded model")
     flat = keras.tree.flatten(arguments)
     error = difference(expected, _run_flat(folded, flat))
@@ -133,19 +133,82 @@ def _worse(a: float, b: float) -> float:
     return float("nan") if np.isnan(a) or np.isnan(b) else max(a, b)
 
 
-def _first_run(model: keras.Model, tape: Tape) -> tuple[Any, Any]:
+def _first_run(model: keras.Model, folded: keras.Model, tape: Tape) -> tuple[Any, Any]:
     """Random inputs in the structure the model takes, and what it makes of them."""
+
+    def run(arguments: Any) -> Any:
+        require_fitting(folded, arguments)
+        return run_inference(model, arguments, tape.arguments)
+
+    return first_run(
+        lambda size: random_inputs(tape, size),
+        run,
+        OPEN_SIZES if _has_open_size(tape) else OPEN_SIZES[:1],
+        model.name,
+    )
+
+
+def first_run(
+    inputs_of: Callable[[int], Any], run: Callable[[Any], Any], sizes: Sequence[int], name: str
+) -> tuple[Any, Any]:
+    """Inputs of the first size that a model gives numbers for, and those numbers.
+
+    An image too small for a model raises, or gives empty outputs, or means of nothing, which are no
+    numbers; only where no size does better are such outputs compared.
+
+    Args:
+        inputs_of: Makes the inputs for an open size.
+        run: Makes the outputs, a structure of arrays.
+        sizes: The sizes to try.
+        name: The model's name, for the error.
+
+    Returns:
+        The inputs and the outputs.
+
+    Raises:
+        FoldingError: When no size runs.
+    """
     problem: Exception | None = None
-    for size in OPEN_SIZES if _has_open_size(tape) else OPEN_SIZES[:1]:
-        arguments = random_inputs(tape, size)
+    without_numbers: list[tuple[Any, Any]] = []
+    for size in sizes:
+        inputs = inputs_of(size)
         try:
-            return arguments, run_inference(model, arguments, tape.arguments)
+            outputs = run(inputs)
         except Exception as error:  # too small an image, say: any backend's own error
             problem = error
+            continue
+        if all(_has_number(array) for array in keras.tree.flatten(outputs)):
+            return inputs, outputs
+        without_numbers.append((inputs, outputs))
+    if without_numbers:
+        return without_numbers[0]
     raise FoldingError(
-        f"Model '{model.name}' did not run on random inputs, so its folding cannot be verified: {problem} "
+        f"Model '{name}' did not run on random inputs, so its folding cannot be verified: {problem} "
         "Pass `verify=False` and compare on inputs of your own."
     ) from problem
+
+
+def require_fitting(folded: keras.Model, arguments: Any) -> None:
+    """Raise where the sizes are too small for a layer.
+
+    TensorFlow's eager convolution does not: with a kernel larger than the image it returns an output of
+    the wrong shape, full of stray memory.
+
+    Args:
+        folded: The folded model, or another Functional model with the same inputs.
+        arguments: Arrays, in the structure of its inputs.
+    """
+    specs = [
+        keras.KerasTensor(array.shape, tensor.dtype)
+        for array, tensor in zip(keras.tree.flatten(arguments), folded.inputs, strict=True)
+    ]
+    folded.compute_output_spec(keras.tree.pack_sequence_as(folded.input, specs))
+
+
+def _has_number(array: np.ndarray) -> bool:
+    if array.dtype.kind not in "fV" and array.dtype != ml_dtypes.bfloat16:
+        return array.size > 0
+    return bool(np.isfinite(array.astype("float64")).any())
 
 
 def _has_open_size(tape: Tape) -> bool:
