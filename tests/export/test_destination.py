@@ -41,9 +41,14 @@ def test_nothing_is_left_when_the_writer_fails(tmp_path):
     (tmp_path / "m.onnx").write_text("old")
     before = _tree(tmp_path)
     target = free_destination(tmp_path / "m.onnx", True)
-    with pytest.raises(RuntimeError, match="half way"), written_whole(target, True) as scratch:
-        scratch.write_text("half")
-        raise RuntimeError("half way")
+
+    def write_half():
+        with written_whole(target, True) as scratch:
+            scratch.write_text("half")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write_half()
     assert _tree(tmp_path) == before
 
 
@@ -59,10 +64,15 @@ def test_existing_destination_is_refused_and_replaced_only_on_demand(tmp_path):
 @pytest.mark.parametrize("name", ["m.xml", "m.bin"])
 def test_file_that_comes_to_exist_meanwhile_is_kept(tmp_path, name):
     target = free_destination(tmp_path / "m.xml", False)
-    with pytest.raises(FileExistsError, match=name), written_whole(target, False) as scratch:
-        scratch.write_text("new")
-        scratch.with_suffix(".bin").write_text("new")
-        (tmp_path / name).write_text("theirs")
+
+    def write_both():
+        with written_whole(target, False) as scratch:
+            scratch.write_text("new")
+            scratch.with_suffix(".bin").write_text("new")
+            (tmp_path / name).write_text("theirs")
+
+    with pytest.raises(FileExistsError, match=name):
+        write_both()
     assert _tree(tmp_path) == {name: "theirs"}
 
 
