@@ -15,7 +15,7 @@ import keras
 import keras_addons_l6
 from keras_addons_l6.folding import FoldingError, fold_with_report, inspect_batch_norm
 from keras_addons_l6.folding.destination import free_destination, written_whole
-from keras_addons_l6.folding.export import FORMATS, export_folded
+from keras_addons_l6.folding.export import FORMATS, export_folded, one_line
 
 EXIT_BAD_INPUT = 2  # argparse's own
 EXIT_NOT_FOLDED = 1
@@ -60,13 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: object, status: int) -> int:
-    print(f"keras_addons_l6: error: {_one_line(error)}", file=sys.stderr)
+    print(f"keras_addons_l6: error: {one_line(error, 1000)}", file=sys.stderr)
     return status
-
-
-def _one_line(error: object, limit: int = 500) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[: limit - 4] + " ..."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -216,7 +211,7 @@ def _load(arguments: argparse.Namespace) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=not arguments.unsafe)
     except Exception as error:  # whatever a broken file or a layer's own constructor raises
-        raise _BadInput(f"cannot load '{path}': {_one_line(error, 300)}{_hint(error)}") from error
+        raise _BadInput(f"cannot load '{path}': {_cause(error)}{_hint(error)}") from error
 
 
 def _import(module: str) -> None:
@@ -225,7 +220,12 @@ def _import(module: str) -> None:
     try:
         importlib.import_module(module)
     except Exception as error:  # the module is the user's, and may raise anything
-        raise _BadInput(f"cannot import '{module}': {type(error).__name__}: {_one_line(error)}") from error
+        raise _BadInput(f"cannot import '{module}': {type(error).__name__}: {one_line(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """The innermost of the messages that Keras puts into one another, each with a layer's whole config."""
+    return one_line(str(error).rpartition("Exception encountered:")[2], 300)
 
 
 def _hint(error: Exception) -> str:
