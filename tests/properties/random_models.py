@@ -8,9 +8,30 @@ from keras_addons_l6.layers import BatchNorm, GroupNorm, PReLU, Swish
 
 # By rank of the tensor, batch included: what may follow it. "any" holds for each rank.
 KINDS = {
-    "any": ["dense", "batch_norm", "batch_norm", "batch_norm", "activation", "dropout", "identity", "shared", "branch"],
+    "any": [
+        "dense",
+        "batch_norm",
+        "batch_norm",
+        "batch_norm",
+        "activation",
+        "dropout",
+        "identity",
+        "shared",
+        "branch",
+    ],
     3: ["conv", "conv_transpose", "depthwise1d", "separable1d", "pool", "pad", "crop", "upsample", "einsum"],
-    4: ["conv", "conv_transpose", "depthwise2d", "separable2d", "pool", "max_pool", "pad", "crop", "upsample", "nested"],
+    4: [
+        "conv",
+        "conv_transpose",
+        "depthwise2d",
+        "separable2d",
+        "pool",
+        "max_pool",
+        "pad",
+        "crop",
+        "upsample",
+        "nested",
+    ],
     5: ["conv", "conv_transpose", "pool", "pad", "crop"],
 }
 INPUTS = ["image", "sequence", "image", "volume", "vector", "image", "tokens"]
@@ -65,7 +86,10 @@ class Generator:
         return layer(axis=axis, center=self.random.random() < 0.9, scale=self.random.random() < 0.9)(x)
 
     def settings(self):
-        return {"use_bias": self.random.random() < 0.5, "activation": self.choose([None, None, None, "relu", "tanh"])}
+        return {
+            "use_bias": self.random.random() < 0.5,
+            "activation": self.choose([None, None, None, "relu", "tanh"]),
+        }
 
     def dense(self, x):
         return layers.Dense(self.choose([3, 4, 6]), **self.settings())(x)
@@ -116,14 +140,20 @@ class Generator:
     def conv_transpose(self, x):
         if self.smallest(x) > 8:
             return x
-        layer = {3: layers.Conv1DTranspose, 4: layers.Conv2DTranspose, 5: layers.Conv3DTranspose}[len(x.shape)]
+        layer = {3: layers.Conv1DTranspose, 4: layers.Conv2DTranspose, 5: layers.Conv3DTranspose}[
+            len(x.shape)
+        ]
         return layer(3, 3, padding="same", strides=self.choose([1, 2]), **self.settings())(x)
 
     def depthwise1d(self, x):
-        return layers.DepthwiseConv1D(3, padding="same", depth_multiplier=self.choose([1, 2]), **self.settings())(x)
+        return layers.DepthwiseConv1D(
+            3, padding="same", depth_multiplier=self.choose([1, 2]), **self.settings()
+        )(x)
 
     def depthwise2d(self, x):
-        return layers.DepthwiseConv2D(3, padding="same", depth_multiplier=self.choose([1, 2]), **self.settings())(x)
+        return layers.DepthwiseConv2D(
+            3, padding="same", depth_multiplier=self.choose([1, 2]), **self.settings()
+        )(x)
 
     def separable1d(self, x):
         return layers.SeparableConv1D(4, 3, padding="same", **self.settings())(x)

@@ -122,7 +122,12 @@ def test_masked_values_change_neither_the_others_nor_the_moving_averages(drawn, 
     for name in ("moving_mean", "moving_variance"):
         np.testing.assert_array_equal(getattr(clean, name), getattr(dirty, name))
     expected, mean, variance = reference.batch_norm(
-        x, np.ones(x.shape[-1]), np.zeros(x.shape[-1]), axis, 1e-5, mask=mask.reshape(mask.shape + (1,) * (x.ndim - 2))
+        x,
+        np.ones(x.shape[-1]),
+        np.zeros(x.shape[-1]),
+        axis,
+        1e-5,
+        mask=mask.reshape(mask.shape + (1,) * (x.ndim - 2)),
     )
     np.testing.assert_allclose(first[mask], expected[mask], **NORM)
     np.testing.assert_allclose(clean.moving_mean, 0.5 * mean, rtol=1e-5, atol=1e-5 * np.abs(x).max())
@@ -197,9 +202,7 @@ def test_swish_scales_with_beta(drawn, beta):
     """swish(x, beta) = swish(beta x, 1) / beta."""
     x, _ = drawn
     one = Swish(beta_initializer=keras.initializers.Constant(beta))
-    np.testing.assert_allclose(
-        run(one, x), run(Swish(), np.float32(beta) * x) / beta, rtol=1e-6, atol=1e-30
-    )
+    np.testing.assert_allclose(run(one, x), run(Swish(), np.float32(beta) * x) / beta, rtol=1e-6, atol=1e-30)
 
 
 @given(inputs())

@@ -1,5 +1,7 @@
 """What holds for every optimizer at every setting: how variables are split, ordered and scaled does not matter."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -110,25 +112,63 @@ def test_config_survives(name, data):
     assert again.get_config() == optimizer.get_config()
 
 
+@functools.cache
+def compiled_on_jax(sizes):
+    """An L-BFGS step over variables of these sizes as one compiled function, and the state it starts from."""
+    import jax
+
+    optimizer = LBFGS(gradient_tolerance=1e-12)
+    optimizer.build([keras.Variable(np.zeros(size), dtype="float64") for size in sizes])
+    # What updates return is new arrays: the start can be used again.
+    start = [variable.value for variable in optimizer.variables]
+
+    @jax.jit
+    def step(state, loss, gradients, values):
+        optimizer.scale_loss(loss)
+        return optimizer.stateless_apply(state, gradients, values)
+
+    return step, start
+
+
+class StepwiseLBFGS:
+    """L-BFGS over variables of given sizes: takes loss, gradients and values, returns the next trial's values."""
+
+    def __init__(self, sizes):
+        if keras.config.backend() == "jax":
+            self.step, self.state = compiled_on_jax(tuple(sizes))
+        else:
+            self.optimizer = LBFGS(gradient_tolerance=1e-12)
+            self.variables = [keras.Variable(np.zeros(size), dtype="float64") for size in sizes]
+            self.optimizer.build(self.variables)
+
+    def __call__(self, loss, gradients, values):
+        if keras.config.backend() == "jax":
+            values, self.state = self.step(self.state, loss, gradients, values)
+            return values
+        for variable, value in zip(self.variables, values, strict=True):
+            variable.assign(value)
+        self.optimizer.scale_loss(keras.ops.convert_to_tensor(loss, dtype="float64"))
+        self.optimizer.apply(
+            [keras.ops.convert_to_tensor(g, dtype="float64") for g in gradients], self.variables
+        )
+        return [keras.ops.convert_to_numpy(variable) for variable in self.variables]
+
+
 def lbfgs_path(order, scale, seed, steps=15):
     """The trial points of L-BFGS on a quadratic of condition 100, its loss multiplied by `scale`."""
     random = np.random.default_rng(seed)
     rotation, _ = np.linalg.qr(random.normal(size=(SIZE, SIZE)))
     hessian = rotation @ np.diag(np.geomspace(0.1, 10, SIZE)) @ rotation.T
     x = random.normal(size=SIZE)
-    optimizer = LBFGS(gradient_tolerance=1e-12)
-    variables = [keras.Variable(x[part], dtype="float64") for part in order]
-    optimizer.build(variables)
-    points = []
+    method = StepwiseLBFGS([len(part) for part in order])
+    points = [x]
     for _ in range(steps):
-        for part, variable in zip(order, variables, strict=True):
-            x[part] = keras.ops.convert_to_numpy(variable)
-        points.append(x.copy())
         gradient = scale * hessian @ x
-        optimizer.scale_loss(keras.ops.convert_to_tensor(0.5 * x @ gradient, dtype="float64"))
-        optimizer.apply(
-            [keras.ops.convert_to_tensor(gradient[part], dtype="float64") for part in order], variables
-        )
+        values = method(0.5 * x @ gradient, [gradient[part] for part in order], [x[part] for part in order])
+        x = np.empty(SIZE)
+        for part, value in zip(order, values, strict=True):
+            x[part] = value
+        points.append(x)
     return np.array(points)
 
 

@@ -1,0 +1,103 @@
+"""The faults that test_planted_faults.py plants, one at a time: where, what becomes of it, and who must notice."""
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """A piece of source that occurs once in a file, what takes its place, and the tests that must fail then."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+FORMULAS = "tests/optimizers/test_formulas.py -k float64"
+EVERY = "tests/test_every_optimizer.py"
+LAYER = "tests/test_every_layer.py"
+NUMERICS = "tests/kernels/test_numerics.py"
+BATCH = "tests/layers/test_batch_norm.py"
+GROUP = "tests/layers/test_group_norm.py"
+RUNS = "tests/properties/test_lbfgs_runs.py"
+HISTORY = "tests/optimizers/lbfgs/test_history.py"
+FOLDING = "tests/folding/test_awkward_models.py"
+
+OPTIMIZERS = [
+    Fault("Nesterov without momentum", "optimizers/nesterov.py", "    v_next = m * v - a * g\n    x", "    v_next = -a * g\n    x", FORMULAS),
+    Fault("Nesterov without look-ahead", "optimizers/nesterov.py", "    x = x - m * v + (1 + m) * v_next\n    return", "    x = x + v_next\n    return", FORMULAS),
+    Fault("AdaGrad's epsilon in the root", "optimizers/adagrad.py", "    x = x - a * g / (sqrt(s) + eps)\n    return", "    x = x - a * g / sqrt(s + eps)\n    return", FORMULAS),
+    Fault("AdaGrad forgets its sum", "optimizers/adagrad.py", "    s = s + g * g\n    x = x - a * g / (sqrt(s) + eps)\n    return", "    s = g * g\n    x = x - a * g / (sqrt(s) + eps)\n    return", FORMULAS),
+    Fault("AdaGrad's start ignored", "optimizers/adagrad.py", "Constant(np.float64(self.initial_accumulator_value))", "Constant(np.float64(0.0))", FORMULAS),
+    Fault("RMSProp's epsilon in the root", "optimizers/rmsprop.py", "    scaled = g / (sqrt(variance) + eps)", "    scaled = g / sqrt(variance + eps)", FORMULAS),
+    Fault("RMSProp not centered", "optimizers/rmsprop.py", "maximum(s - mean * mean, 0.0)", "maximum(s, 0.0)", FORMULAS),
+    Fault("RMSProp's momentum dropped", "optimizers/rmsprop.py", "momentum * u + scaled", "scaled", FORMULAS),
+    Fault("Adam without the first bias correction", "optimizers/adam.py", "    m_hat = m / c1\n    v_hat", "    m_hat = m\n    v_hat", FORMULAS),
+    Fault("Adam without the second bias correction", "optimizers/adam.py", "(v if v_max is None else v_max) / c2", "(v if v_max is None else v_max)", FORMULAS),
+    Fault("Adam's epsilon before bias correction", "optimizers/adam.py", "    x = x - a * m_hat / (sqrt(v_hat) + eps)\n    return", "    x = x - a * m_hat / (sqrt(v_hat) + eps / sqrt(c2))\n    return", FORMULAS),
+    Fault("amsgrad ignored", "optimizers/adam.py", "maximum(v_max, v)", "v", FORMULAS),
+    Fault("AdamW's decay dropped", "optimizers/first_order.py", "        return a * self.weight_decay", "        return a * 0.0", EVERY + " -k takes_a_wd_x_off"),
+    Fault("steps counted from zero", "optimizers/first_order.py", "rules.scalar(self.iterations + 1, dtype)", "rules.scalar(self.iterations, dtype)", FORMULAS),
+    Fault("excluded variables decayed", "optimizers/first_order.py", "decay if self._is_decayed(x) else None", "decay", EVERY + " -k exclusion"),
+    Fault("exclusions not saved", "optimizers/first_order.py", "        if self._excluded != Exclusions():", "        if False:", EVERY + " -k exclusion_is_saved"),
+    Fault("a slot's state left behind on load", "optimizers/first_order.py", "        for variable, array in list(zip(self.variables, arrays, strict=True))[first:]:", "        for variable, array in list(zip(self.variables, arrays, strict=True))[first:-1]:", EVERY + " -k saved_and_resumed"),
+    Fault("a state that does not fit let in", "optimizers/first_order.py", "        saved_state.check_fits(arrays, self.variables, self.name)\n", "", "tests/crash/test_saved_state.py"),
+]  # fmt: skip
+
+LAYERS = [
+    Fault("PReLU's alpha without a gradient", "layers/prelu.py", "kernels.prelu(inputs, ops.convert_to_tensor(self.alpha))", "kernels.prelu(inputs, ops.stop_gradient(ops.convert_to_tensor(self.alpha)))", "tests/layers/test_prelu.py"),
+    Fault("PReLU's alpha from zero", "layers/prelu.py", "alpha_initializer: Initializer = _INITIAL_SLOPE", 'alpha_initializer: Initializer = "zeros"', "tests/layers/test_prelu.py"),
+    Fault("parameters shared along the wrong axis", "layers/shared_axes.py", "        size = 1 if axis in shared else size", "        size = 1 if axis - 1 in shared else size", "tests/layers/test_prelu.py"),
+    Fault("Swish's beta without a gradient", "layers/swish.py", "kernels.swish(inputs, ops.convert_to_tensor(self.beta))", "kernels.swish(inputs, ops.stop_gradient(ops.convert_to_tensor(self.beta)))", "tests/layers/test_swish.py"),
+    Fault("Swish's beta always trained", "layers/swish.py", "            trainable=self.trainable_beta,\n", "", "tests/layers/test_swish.py"),
+    Fault("SELU's constant to four digits", "kernels/portable.py", "SELU_ALPHA = 1.6732632423543772", "SELU_ALPHA = 1.6733", "tests/layers/test_selu.py"),
+    Fault("BatchNorm's running mean stale", "layers/batch_norm.py", "            self._move(self.moving_mean, batch.mean, self.momentum, batch.count)\n            self._move(self.moving_variance", "            self._move(self.moving_variance", BATCH),
+    Fault("BatchNorm's momentum the wrong way round", "layers/batch_norm.py", "old * momentum + value * (1.0 - momentum)", "old * (1.0 - momentum) + value * momentum", BATCH),
+    Fault("the unbiased variance biased", "layers/batch_norm.py", "ops.clip(batch.count - 1.0, 1.0, math.inf)", "ops.clip(batch.count, 1.0, math.inf)", BATCH),
+    Fault("a frozen BatchNorm that trains", "layers/batch_norm.py", "        if not (training and self.trainable):", "        if not training:", BATCH),
+    Fault("a mask ignored", "layers/batch_norm.py", "        if mask is not None:\n            return kernels.masked_batch_norm", "        if False:\n            return kernels.masked_batch_norm", BATCH),
+    Fault("BatchNorm's epsilon moved", "kernels/portable.py", "    scale = 1.0 / ops.sqrt(variance + epsilon)\n    if gamma is not None:\n        scale = scale * gamma\n    offset", "    scale = 1.0 / (ops.sqrt(variance) + epsilon)\n    if gamma is not None:\n        scale = scale * gamma\n    offset", BATCH),
+    Fault("epsilon moved at test time", "kernels/portable.py", "1.0 / ops.sqrt(ops.cast(variance, z.dtype) + epsilon)", "1.0 / (ops.sqrt(ops.cast(variance, z.dtype)) + epsilon)", BATCH),
+    Fault("beta lost", "kernels/portable.py", "    if beta is not None:\n        offset = offset + beta", "    if beta is None:\n        offset = offset + beta", BATCH),
+    Fault("variance not about the mean", "kernels/portable.py", "    variance = mean_square - ops.square(mean)", "    variance = mean_square", NUMERICS + " -k far_from_zero"),
+    Fault("statistics without a shift", "kernels/portable.py", "    u = z - shift\n    offset, variance = moments_about_zero(u, lambda t: average(t, axes))", "    shift = shift * 0.0\n    u = z - shift\n    offset, variance = moments_about_zero(u, lambda t: average(t, axes))", NUMERICS + " -k far_from_zero"),
+    Fault("half precision in half precision", "kernels/portable.py", 'map(keras.backend.standardize_dtype, dtypes) else "float32"', 'map(keras.backend.standardize_dtype, dtypes) else keras.backend.standardize_dtype(dtypes[0])', NUMERICS + " -k half_precision"),
+    Fault("groups of the wrong channels", "kernels/portable.py", "ops.reshape(per_channel, (-1, groups, channels // groups))", "ops.transpose(ops.reshape(per_channel, (-1, channels // groups, groups)), (0, 2, 1))", GROUP),
+    Fault("InstanceNorm over the whole sample", "layers/instance_norm.py", "            groups=-1,\n", "            groups=1,\n", GROUP),
+    Fault("GroupNorm's config overwritten by build", "layers/group_norm.py", "        self._check_divides(channels)\n", "        self._check_divides(channels)\n        self.groups = channels if self.groups == -1 else self.groups\n", GROUP),
+]  # fmt: skip
+
+LBFGS = [
+    Fault("a swapped pair in the history", "optimizers/lbfgs/iteration.py", "    history, kept = _store(arrays, state, history, search.step, gradient, verdict.accepted)", "    history, kept = _store(arrays, state, history, search.step, gradient, verdict.accepted)\n    history = history._replace(s=history.y, y=history.s)", RUNS),
+    Fault("the sign of y", "optimizers/lbfgs/iteration.py", "    y = tuple(g - old for g, old in zip(gradient, state.gradient, strict=True))\n    return pairs_of", "    y = tuple(old - g for g, old in zip(gradient, state.gradient, strict=True))\n    return pairs_of", RUNS),
+    Fault("rows of the history in the wrong order", "optimizers/lbfgs/history.py", "    by_row = (age - history.slot) % size", "    by_row = age", HISTORY),
+    Fault("the history's oldest pair kept for good", "optimizers/lbfgs/history.py", "arrays.select(keep, (history.slot + 1) % size, history.slot)", "arrays.select(keep, arrays.small.minimum(history.slot + 1, size - 1), history.slot)", HISTORY),
+    Fault("gamma always one", "optimizers/lbfgs/history.py", "arrays.select(history.pairs > 0, sy[-1, -1] / arrays.select(history.pairs > 0, yy[-1, -1], 1), 1)", "1", HISTORY),
+    Fault("pairs of negative curvature kept", "optimizers/lbfgs/history.py", "keep = wanted & (sy > bound)", "keep = wanted", HISTORY + " " + RUNS),
+    Fault("a sign in the line search", "optimizers/lbfgs/line_search.py", "    is_left = finite & (trial.slope < 0) & low", "    is_left = finite & (trial.slope > 0) & low", RUNS),
+    Fault("no curvature condition", "optimizers/lbfgs/line_search.py", "    curvature = trial.slope >= SIGMA * search.slope", "    curvature = trial.slope >= 10 * search.slope", RUNS),
+    Fault("no sufficient decrease", "optimizers/lbfgs/line_search.py", "curvature & (decrease | nearly_flat)", "curvature", RUNS),
+    Fault("an uphill step accepted", "optimizers/lbfgs/line_search.py", "finite & (trial.value <= tolerance.limit) & curvature", "finite & curvature", RUNS),
+    Fault("infinite trials expanded, not cut", "optimizers/lbfgs/line_search.py", "CONTRACTION = 0.1", "CONTRACTION = 0.9", RUNS),
+    Fault("the cubic's wrong root", "optimizers/lbfgs/line_search.py", "arrays.select(b.step > a.step, 1.0, -1.0)", "arrays.select(b.step > a.step, -1.0, 1.0)", RUNS),
+    Fault("the first step not of length one", "optimizers/lbfgs/iteration.py", "arrays.scale(1 / length, g) for g in scaled", "arrays.scale(1.0, g) for g in scaled", RUNS),
+    Fault("converged at once", "optimizers/lbfgs/iteration.py", "verdict.moved & (now.gradient_norm <= settings.gradient_tolerance)", "verdict.moved & (now.gradient_norm <= 1e3 * settings.gradient_tolerance)", RUNS),
+    Fault("an absolute guard on curvature", "optimizers/lbfgs/history.py", "    bound = CURVATURE * arrays.unit_roundoff * (arrays.small.sqrt(ss) * arrays.small.sqrt(yy))", "    bound = 1e-10", RUNS),
+]  # fmt: skip
+
+FOLDINGS = [
+    Fault("epsilon moved in folding", "folding/affine.py", "    scale = gamma / np.sqrt(variance + epsilon)\n    return", "    scale = gamma / (np.sqrt(variance) + epsilon)\n    return", FOLDING),
+    Fault("the moving mean lost", "folding/affine.py", "    return Affine(scale, beta - mean * scale)", "    return Affine(scale, beta)", FOLDING),
+    Fault("maps composed the wrong way round", "folding/affine.py", "self.shift * later.scale + later.shift", "later.shift * self.scale + self.shift", FOLDING),
+    Fault("the bias not scaled", "folding/absorb.py", "    return _bias(weights) * affine.scale + affine.shift", "    return _bias(weights) + affine.shift", FOLDING),
+    Fault("a shift lost through padding", "folding/passage.py", "    if placed.affine.shift.any():\n        return Reason(\"padding\"", "    if False:\n        return Reason(\"padding\"", FOLDING),
+    Fault("a shift lost in a padded convolution", "folding/absorb.py", "set(layer.kernel_size) == {1} or not affine.shift.any()", "True", FOLDING),
+    Fault("negative scales through a maximum", "folding/passage.py", "def _maximum(call: Call, placed: Placed, forward: bool) -> Passage:\n    \"\"\"max(s x + t) = s max(x) + t for s >= 0.\"\"\"\n    if (placed.affine.scale < 0).any():", "def _maximum(call: Call, placed: Placed, forward: bool) -> Passage:\n    \"\"\"max(s x + t) = s max(x) + t for s >= 0.\"\"\"\n    if False:", FOLDING),
+    Fault("the kernel axis of transposed convolutions", "folding/absorb.py", "\"kernel\": weights[\"kernel\"] * affine.scale[:, None], \"bias\": _bias_after", "\"kernel\": weights[\"kernel\"] * affine.scale, \"bias\": _bias_after", FOLDING),
+    Fault("groups ignored", "folding/absorb.py", "np.repeat(values.reshape(layer.groups, inside), out // layer.groups, axis=0).T", "np.tile(values.reshape(layer.groups, inside), (out // layer.groups, 1)).T", FOLDING),
+    Fault("a shift added twice in a sum", "folding/plan.py", "placed if i == shifted else scaling", "placed", FOLDING),
+    Fault("a shared producer folded", "folding/plan.py", "        if len(users) > 1:\n", "        if len(users) > 10:\n", FOLDING),
+    Fault("an activation ignored", "folding/absorb.py", "        if layer.activation is not keras.activations.linear:\n            return Reason(\"activation\", f\"'{layer.name}' applies its own activation first\")\n        return None", "        return None", FOLDING),
+]  # fmt: skip
+
+FAULTS = [*OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS]
