@@ -179,6 +179,19 @@ def test_an_empty_batch_leaves_the_averages(axis):
     np.testing.assert_array_equal(statistics_of(layer)[1], 1.0)
 
 
+def test_batches_of_several_sizes_in_fit():
+    """The batch's size is unknown where the step is traced."""
+    model = keras.Sequential([keras.Input((4, 6)), BatchNorm(momentum=0.5)])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    x = data((7, 4, 6))
+    model.fit(x, x, batch_size=3, shuffle=False, verbose=0)
+    mean, variance = np.zeros(6), np.ones(6)
+    for batch in (x[:3], x[3:6], x[6:]):
+        _, batch_mean, batch_variance = reference.batch_norm(batch, np.ones(6), np.zeros(6), -1, 1e-5)
+        mean, variance = (mean + batch_mean) / 2, (variance + batch_variance) / 2
+    np.testing.assert_allclose(statistics_of(model.layers[0]), (mean, variance), rtol=1e-5)
+
+
 def test_masks_arrive_through_a_model():
     x = data((4, 5, 3))
     x[:, 3:] = 0.0
