@@ -181,4 +181,7 @@ def same_input(tensor: keras.KerasTensor) -> keras.KerasTensor:
     """A new input with everything an old one said; `clone_model` forgets `optional`."""
     layer = producer_of(tensor)
     options = {name: True for name in ("sparse", "ragged", "optional") if getattr(layer, name, False)}
-    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name, **options)
+    new = keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name, **options)
+    # the layer and the tensor of an input that was given no name are named apart
+    new.name = tensor.name
+    return new

@@ -70,7 +70,7 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NewLayer:
-    """The weights, in float64, and the configuration of a layer that has taken something up."""
+    """The weights, in the type they are kept in, and the configuration of a layer that took something up."""
 
     weights: Weights
     config: dict[str, Any]
@@ -340,6 +340,9 @@ def _new_layer(call: Call, edit: Edit) -> NewLayer | Reason:
     if failure is not None:
         return Reason("range", f"in '{layer.name}', {failure}")
     axis = None if edit.after is None else edit.after.axis
+    # the one rounding of the whole fold; the backends take bfloat16 from float32 themselves
+    dtype = "float32" if layer.variable_dtype == "bfloat16" else layer.variable_dtype
+    weights = {name: values.astype(dtype) for name, values in weights.items()}
     return NewLayer(weights, absorber.config(call.original.get_config(), axis, rank))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -68,7 +70,9 @@ class _Builder:
         if id(call) in self.folded:
             values[id(call.outputs[0])] = self.passed_on(call, values[id(call.inputs[0])])
             return
-        made = self.operation(call)(*args, **kwargs)
+        operation = self.operation(call)
+        with _no_random_start(operation):
+            made = operation(*args, **kwargs)
         self.load(call)
         made = [leaf for leaf in keras.tree.flatten(made) if isinstance(leaf, keras.KerasTensor)]
         values.update({id(tensor): value for tensor, value in zip(call.outputs, made, strict=True)})
@@ -129,6 +133,23 @@ def new_operation(old: Any, edited: NewLayer | None, name: str) -> keras.Operati
     return copy
 
 
+@contextlib.contextmanager
+def _no_random_start(operation: Any) -> Iterator[None]:
+    """Let a layer that is about to be built start from zeros; drawing numbers would take most of the time."""
+    drawn = {
+        name: value
+        for name, value in vars(operation).items()
+        if name.endswith("_initializer") and isinstance(value, keras.initializers.Initializer)
+    }
+    try:
+        for name in drawn:
+            setattr(operation, name, keras.initializers.Zeros())
+        yield
+    finally:
+        for name, value in drawn.items():
+            setattr(operation, name, value)
+
+
 def _plain_config(layer: Any, edited: NewLayer | None) -> dict[str, Any]:
     """A layer's configuration, LoRA merged, and free of what a folded kernel no longer obeys."""
     config = dict(layer.get_config() if edited is None else edited.config)
@@ -143,13 +164,7 @@ def _plain_config(layer: Any, edited: NewLayer | None) -> dict[str, Any]:
 
 def _set_weights(layer: Any, new: NewLayer) -> None:
     for name, value in new.weights.items():
-        variable = getattr(layer, name)
-        variable.assign(value.astype(_array_dtype(variable.dtype)))
-
-
-def _array_dtype(dtype: str) -> str:
-    # the backends round float32 to bfloat16 themselves, all of them to nearest
-    return "float32" if dtype == "bfloat16" else dtype
+        getattr(layer, name).assign(value)
 
 
 def copy_state(old: Any, new: Any) -> None:
@@ -177,7 +192,7 @@ def _copy_own_state(old: Any, new: Any) -> None:
     old.save_own_variables(store)
     if store:
         new.load_own_variables({name: _array(value) for name, value in store.items()})
-    if _saves_assets(old):
+    if hasattr(old, "save_assets"):
         with tempfile.TemporaryDirectory() as folder:
             old.save_assets(folder)
             new.load_assets(folder)
@@ -185,7 +200,3 @@ def _copy_own_state(old: Any, new: Any) -> None:
 
 def _array(value: Any) -> np.ndarray:
     return np.array(keras.ops.convert_to_numpy(value))
-
-
-def _saves_assets(layer: Any) -> bool:
-    return hasattr(layer, "save_assets") and type(layer).save_assets is not keras.Layer.save_assets

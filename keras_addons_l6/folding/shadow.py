@@ -83,31 +83,33 @@ class Shadows:
         return shadow
 
     def _copy_list(self, value: list) -> list:
-        shadow = type(value).__new__(type(value))
+        shadow = _empty_like(value, list)
         self._remember(value, shadow)
         list.extend(shadow, [self._copy(item) for item in value])
         return self._with_attributes(value, shadow)
 
     def _copy_dict(self, value: dict) -> dict:
-        shadow = type(value).__new__(type(value))
+        shadow = _empty_like(value, dict)
         self._remember(value, shadow)
         for key, item in value.items():
             dict.__setitem__(shadow, key, self._copy(item))
         return self._with_attributes(value, shadow)
 
     def _copy_set(self, value: set) -> set:
-        shadow = type(value).__new__(type(value))
+        shadow = _empty_like(value, set)
         self._remember(value, shadow)
         set.update(shadow, [self._copy(item) for item in value])
         return self._with_attributes(value, shadow)
 
     def _with_attributes(self, value: Any, shadow: Any) -> Any:
-        for name, item in getattr(value, "__dict__", {}).items():
+        for name, item in getattr(value, "__dict__", {}).items() if hasattr(shadow, "__dict__") else ():
             vars(shadow)[name] = self._copy(item)
         return shadow
 
     def _copy_tuple(self, value: tuple) -> tuple:
         items = [self._copy(item) for item in value]
+        if type(value) is tuple or not issubclass(type(value), tuple):
+            return tuple(items)
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
     def _copy_method(self, value: types.MethodType) -> types.MethodType:
@@ -116,6 +118,13 @@ class Shadows:
     def _copy_partial(self, value: functools.partial) -> functools.partial:
         keywords = {name: self._copy(item) for name, item in value.keywords.items()}
         return functools.partial(self._copy(value.func), *map(self._copy, value.args), **keywords)
+
+
+def _empty_like(value: Any, builtin: type) -> Any:
+    # TensorFlow's wrappers hold their items apart, and only some of them are the class they claim to be
+    wrapped = type(value).__module__.split(".")[0] == "tensorflow"
+    kind: Any = builtin if wrapped else type(value)
+    return kind.__new__(kind)
 
 
 _TRACKER = keras_internals.tracker_class(keras.layers.Identity())

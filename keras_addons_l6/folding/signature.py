@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Container
 from typing import Any
 
 import keras
@@ -39,7 +40,7 @@ def symbolic_arguments(model: keras.Model, input_signature: Any = None) -> dict[
         return _arguments_of_build(model, names)
     several = isinstance(input_signature, (list, tuple)) and not _is_shape(input_signature)
     if several and (len(names) > 1 or len(input_signature) == 1):
-        return {name: _symbolic(item) for name, item in zip(names, input_signature, strict=False)}
+        return _by_name({name: _symbolic(item) for name, item in zip(names, input_signature, strict=False)})
     return {names[0]: _symbolic(input_signature)}
 
 
@@ -49,20 +50,36 @@ def model_input(arguments: dict[str, Any]) -> Any:
 
 
 def _data_arguments(model: keras.Model) -> list[str]:
-    return [name for name in inspect.signature(model.call).parameters if name not in _NOT_DATA]
+    parameters = inspect.signature(model.call).parameters.values()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.name not in _NOT_DATA and each.kind not in variadic]
 
 
 def _arguments_of_build(model: keras.Model, names: list[str]) -> dict[str, Any]:
     config = model.get_build_config() or {}
-    if config.get("input_shape") is not None and names:
-        return {names[0]: _symbolic(config["input_shape"], open_batch=True)}
-    shapes = {name.removesuffix("_shape"): shape for name, shape in (config.get("shapes_dict") or {}).items()}
-    if not shapes or not set(shapes) <= set(names):
+    shapes = config.get("shapes_dict") or {}
+    if config.get("input_shape") is not None:
+        shapes = {names[0]: config["input_shape"]}
+    shapes = {name.removesuffix("_shape"): shape for name, shape in shapes.items()}
+    if not shapes or not _required(model, names) <= set(shapes) <= set(names):
         raise FoldingError(
-            f"The input shape of model '{model.name}' is unknown. Call the model on data first, or pass "
-            "`input_signature`, for example `input_signature=keras.KerasTensor((None, 32, 32, 3))`."
+            f"The shapes of what model '{model.name}' takes ({', '.join(names)}) are not known. Pass "
+            "`input_signature`, for example `input_signature=keras.KerasTensor((None, 32, 32, 3))`, or a list "
+            "with one for each argument of its `call`."
         )
-    return {name: _symbolic(shape, open_batch=True) for name, shape in shapes.items()}
+    return _by_name({name: _symbolic(shape, open_batch=True) for name, shape in shapes.items()})
+
+
+def _by_name(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Several arguments become one dictionary, whose keys must be the names of its inputs."""
+    if len(arguments) == 1:
+        return arguments
+    return {name: _named(value, name) for name, value in arguments.items()}
+
+
+def _required(model: keras.Model, names: list[str]) -> set[str]:
+    parameters = inspect.signature(model.call).parameters
+    return {name for name in names if parameters[name].default is inspect.Parameter.empty}
 
 
 def _is_shape(value: Any) -> bool:
@@ -88,6 +105,16 @@ def _named(value: Any, name: str) -> Any:
     if not isinstance(value, keras.KerasTensor):
         return value
     return keras.Input(batch_shape=value.shape, dtype=value.dtype, name=name)
+
+
+def with_whole_numbers(arguments: dict[str, Any], indices: Container[int]) -> dict[str, Any]:
+    """The arguments with the inputs of these ids as whole numbers: a build remembers shapes, not types."""
+
+    def retype(tensor: keras.KerasTensor) -> keras.KerasTensor:
+        whole = id(tensor) in indices
+        return keras.Input(batch_shape=tensor.shape, dtype="int32", name=tensor.name) if whole else tensor
+
+    return keras.tree.map_structure(retype, arguments)
 
 
 def _input(shape: Any, dtype: Any, name: str | None) -> keras.KerasTensor:

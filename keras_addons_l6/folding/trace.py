@@ -13,7 +13,7 @@ from keras_addons_l6.folding import keras_internals
 from keras_addons_l6.folding.errors import FoldingError
 from keras_addons_l6.folding.probe import same_on_random_input
 from keras_addons_l6.folding.shadow import Shadows
-from keras_addons_l6.folding.signature import model_input, symbolic_arguments
+from keras_addons_l6.folding.signature import model_input, symbolic_arguments, with_whole_numbers
 from keras_addons_l6.folding.tape import Call, Tape, replace_tensors, tensors_in
 
 # Whose layers are never replaced by the calls they make: stock layers, and those with kernels of their own.
@@ -80,6 +80,13 @@ class _Recorder:
     def traced_tape(self, model: keras.Model, input_signature: Any) -> Tape:
         _require_built(model)
         arguments = symbolic_arguments(model, input_signature)
+        tape = self.tape_of_call(model, arguments)
+        indices = _only_looked_up(tape) if input_signature is None else set()
+        if not indices:
+            return tape
+        return _Recorder().tape_of_call(model, with_whole_numbers(arguments, indices))
+
+    def tape_of_call(self, model: keras.Model, arguments: dict[str, Any]) -> Tape:
         frame = _Frame(may_train=False)
         try:
             graph, _ = self.trace(model, (), arguments)
@@ -212,6 +219,19 @@ def _live(calls: list[Call], outputs: Any) -> list[Call]:
             live.append(call)
             needed |= {id(tensor) for tensor in call.inputs}
     return live[::-1]
+
+
+def _only_looked_up(tape: Tape) -> set[int]:
+    """The ids of the inputs that only embeddings use, and that are no whole numbers yet."""
+    floats = {id(x) for x in tensors_in(tape.inputs) if keras.backend.is_float_dtype(x.dtype)}
+    elsewhere = {
+        id(tensor)
+        for call in tape.calls
+        for tensor in call.inputs
+        if not isinstance(call.operation, keras.layers.Embedding)
+    }
+    used = {id(tensor) for call in tape.calls for tensor in call.inputs}
+    return (floats & used) - elsewhere - {id(tensor) for tensor in tensors_in(tape.outputs)}
 
 
 def _distinct(structure: Any) -> list[keras.KerasTensor]:

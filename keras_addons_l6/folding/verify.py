@@ -272,8 +272,9 @@ def _array(tensor: Any) -> np.ndarray:
 def rounding_bound(tape: Tape) -> float:
     """32 roundings a call, added up as independent ones, in the coarsest type the model computes in."""
     dtypes = {tensor.dtype for call in tape.calls for tensor in call.outputs}
-    floats = [dtype for dtype in dtypes if keras.backend.is_float_dtype(dtype)] or ["float32"]
-    epsilon = max(float(ml_dtypes.finfo(dtype).eps) for dtype in floats)
+    # `result_type`: on JAX and torch, Keras's own layers compute float64 in float32 here and there
+    floats = [keras.backend.result_type(dtype) for dtype in dtypes if keras.backend.is_float_dtype(dtype)]
+    epsilon = max(float(ml_dtypes.finfo(dtype).eps) for dtype in floats or ["float32"])
     return _ROUNDINGS * epsilon * max(len(tape.calls), 1) ** 0.5
 
 

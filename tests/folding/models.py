@@ -622,9 +622,7 @@ CASES = [
     ),
     Case(
         "two users ahead",
-        lambda: net(
-            (5,), lambda x: L.Add()([*map(lambda d: d(BN()(L.ReLU()(x))), (L.Dense(3), L.Dense(3)))])
-        ),
+        lambda: net((5,), lambda x: L.Add()([d(BN()(L.ReLU()(x))) for d in (L.Dense(3), L.Dense(3))])),
         0,
     ),
     Case("one norm, two users ahead", lambda: B.two_users_ahead(), 1, ("activation",)),

@@ -1,0 +1,39 @@
+"""The counts of `keras.applications`: a few at every change, all of them in the full run."""
+
+import pytest
+
+from keras_addons_l6.folding import fold_with_report, inspect_batch_norm
+from tests.benchmarks.folding_applications import architectures, build
+
+# BatchNorm calls before and after: what is left stands before a ReLU, behind a value used elsewhere
+COUNTS = {
+    "ResNet50": (53, 0),
+    "ResNet50V2": (49, 17),
+    "DenseNet121": (121, 62),
+    "MobileNetV2": (52, 0),
+    "EfficientNetB0": (49, 0),
+    "NASNetMobile": (192, 0),
+    "InceptionV3": (94, 0),
+    "Xception": (40, 0),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts(name):
+    report = inspect_batch_norm(build(name))
+    assert (len(report), len(report.kept)) == COUNTS[name]
+
+
+def test_mobilenet_is_exact():
+    assert fold_with_report(build("MobileNetV2")).verification.error < 1e-5
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", architectures())
+def test_exact(name):
+    """Only a BatchNorm before an activation is ever left, in the pre-activation families."""
+    folding = fold_with_report(build(name))
+    assert folding.verification.error < 1e-5
+    pre_activation = name.startswith("DenseNet") or (name.endswith("V2") and name.startswith("ResNet"))
+    assert bool(folding.report.kept) == pre_activation
+    assert all("activation" in row.reason.sentence for row in folding.report.kept)
