@@ -5,6 +5,8 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 Initializer = str | dict[str, Any] | Callable[..., Any]
 Regularizer = str | dict[str, Any] | Callable[..., Any] | None
 Constraint = str | dict[str, Any] | Callable[..., Any] | None
@@ -19,6 +21,13 @@ def integer(layer: str, name: str, value: Any, expected: str) -> int:
         return operator.index(value)
     except TypeError:
         raise ValueError(f"{layer}: `{name}` must be {expected}. Received: {name}={value!r}") from None
+
+
+def flag(layer: str, name: str, value: Any) -> bool:
+    """`value` where it is True or False, NumPy's included, or 1 or 0 of a whole number."""
+    if isinstance(value, bool | int | np.bool_ | np.integer) and value in (0, 1):
+        return bool(value)
+    raise ValueError(f"{layer}: `{name}` must be True or False. Received: {name}={value!r}")
 
 
 def positive(layer: str, name: str, value: Any) -> float:
@@ -74,6 +83,12 @@ def channels(layer: str, axis: int, input_shape: Shape) -> int:
             "another `axis`."
         )
     return size
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a number, an infinite one included."""
+    number = _number(value)
+    return number is not None and not math.isnan(number)
 
 
 def _number(value: Any) -> float | None:

@@ -122,6 +122,8 @@ class BatchNorm(keras.layers.BatchNormalization):
         **kwargs: Any,
     ) -> None:
         name = type(self).__name__
+        synchronized = arguments.flag(name, "synchronized", synchronized)
+        renorm = arguments.flag(name, "renorm", renorm)
         _check_synchronized(name, synchronized)
         _check_renorm(name, renorm, renorm_clipping)
         renorm_momentum = arguments.fraction(name, "renorm_momentum", renorm_momentum)
@@ -131,8 +133,8 @@ class BatchNorm(keras.layers.BatchNormalization):
             axis=arguments.channel_axis(name, axis),
             momentum=arguments.fraction(name, "momentum", momentum),
             epsilon=arguments.positive(name, "epsilon", epsilon),
-            center=center,
-            scale=scale,
+            center=arguments.flag(name, "center", center),
+            scale=arguments.flag(name, "scale", scale),
             beta_initializer=beta_initializer,
             gamma_initializer=gamma_initializer,
             moving_mean_initializer=moving_mean_initializer,
@@ -145,7 +147,9 @@ class BatchNorm(keras.layers.BatchNormalization):
             **kwargs,
         )
         self.renorm = renorm
-        self.unbiased_moving_variance = bool(unbiased_moving_variance)
+        self.unbiased_moving_variance = arguments.flag(
+            name, "unbiased_moving_variance", unbiased_moving_variance
+        )
 
     def build(self, input_shape: Shape) -> None:
         """Create gamma, beta and the moving averages."""
@@ -266,6 +270,11 @@ def _check_renorm(layer: str, renorm: bool, clipping: dict[str, float] | None) -
         )
     if clipping is None:
         return
+    if not isinstance(clipping, dict) or not all(arguments.is_number(v) for v in clipping.values()):
+        raise ValueError(
+            f"{layer}: `renorm_clipping` must be None or a dictionary of numbers, such as "
+            f"{{'rmax': 3.0, 'rmin': 0.3, 'dmax': 5.0}}. Received: renorm_clipping={clipping!r}"
+        )
     unknown = set(clipping) - {"rmin", "rmax", "dmax"}
     if unknown:
         raise ValueError(

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_addons_l6 import kernels
 from keras_addons_l6.kernels import Tensor
+from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers import shared_axes as sharing
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 from keras_addons_l6.layers.shared_axes import SharedAxes
@@ -69,7 +70,7 @@ class Swish(keras.layers.Layer):
         self.beta_initializer = keras.initializers.get(beta_initializer)
         self.beta_regularizer = keras.regularizers.get(beta_regularizer)
         self.beta_constraint = keras.constraints.get(beta_constraint)
-        self.trainable_beta = bool(trainable_beta)
+        self.trainable_beta = arguments.flag(type(self).__name__, "trainable_beta", trainable_beta)
         self.shared_axes = checked_axes
 
     def build(self, input_shape: Shape) -> None:
