@@ -26,7 +26,10 @@ def sqrt(x: Any) -> Any:
 
 def maximum(x: Any, other: Any) -> Any:
     """The larger of `x` and `other`; NaN where either is NaN."""
-    return x.maximum(other) if isinstance(x, ManyTensors) else ops.maximum(x, other)
+    if isinstance(x, ManyTensors):
+        return x.maximum(other)
+    # Not `ops.maximum`, which on torch takes float64 through float32.
+    return ops.where((x >= other) | ops.isnan(x), x, other)
 
 
 def one_minus_power(base: float, exponent: Any) -> Any:

@@ -1,9 +1,72 @@
-"""Optimizer steps on TensorFlow: what only its own operations can do."""
+"""Optimizer steps on TensorFlow: by its resource kernels, by XLA, and what only its own operations can do."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import keras
 import tensorflow as tf
+
+from keras_addons_l6.kernels import resource_tensorflow
+from keras_addons_l6.kernels.known_rules import Rule, name_of
+from keras_addons_l6.kernels.portable_rules import Assign, Update, step_portably
+from keras_addons_l6.kernels.resource_tensorflow import Kernel
+
+# Elements from which on a step that a graph takes in a dozen passes is worth the time XLA needs to fuse it.
+WORTH_COMPILING = 1 << 20
+
+
+def step(rule: Rule, updates: Sequence[Update], coefficients: dict[str, Any], assign: Assign) -> None:
+    """Do what `step_portably` does: by a resource kernel what one serves, the rest compiled if large."""
+    kernel = resource_tensorflow.KERNELS.get(name_of(rule) or "")
+    rest = []
+    for update in updates:
+        if kernel is not None and _serves(kernel, update):
+            _step_in_place(kernel, update, coefficients)
+        else:
+            rest.append(update)
+    if _are_worth_compiling(rest):
+        compiled = tf.function(
+            lambda c: step_portably(rule, rest, c, assign), jit_compile=True, autograph=False
+        )
+        compiled(coefficients)
+    else:
+        step_portably(rule, rest, coefficients, assign)
+
+
+def _serves(kernel: Kernel, update: Update) -> bool:
+    """Whether the kernel computes in the rule's dtype and knows all the slots (not AMSGrad's)."""
+    dtype = keras.backend.standardize_dtype(update.variable.dtype)
+    return dtype in ("float32", "float64") and len(_slots(update)) == kernel.slots
+
+
+def _step_in_place(kernel: Kernel, update: Update, coefficients: dict[str, Any]) -> None:
+    x, *slots = map(_resource, (update.variable, *_slots(update)))
+    if update.decay is not None:
+        x.assign_sub(update.decay * x)
+    scalars = {
+        name: value if isinstance(value, float) else tf.cast(value, x.dtype)
+        for name, value in coefficients.items()
+    }
+    kernel.apply(tf.cast(update.gradient, x.dtype), x.handle, *(s.handle for s in slots), **scalars)
+
+
+def _slots(update: Update) -> list[Any]:
+    return [slot for slot in update.slots if slot is not None]
+
+
+def _resource(variable: Any) -> tf.Variable:
+    """The TensorFlow variable of a Keras one; itself where it is one."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def _are_worth_compiling(updates: Sequence[Update]) -> bool:
+    """Large, on the CPU, and in a graph: eagerly they would be compiled anew at each step."""
+    if tf.executing_eagerly():
+        return False
+    resources = [_resource(update.variable) for update in updates]
+    large = sum(x.shape.num_elements() for x in resources) >= WORTH_COMPILING
+    return large and all("CPU" in x.device for x in resources)
 
 
 def dense(gradient: Any, variable: Any) -> tf.Tensor:

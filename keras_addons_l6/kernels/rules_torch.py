@@ -1,4 +1,4 @@
-"""Optimizer steps on torch: a rule runs once for many variables, in pieces that fit the cache."""
+"""Optimizer steps on torch: a fused kernel, or the rule once for many variables in cache-sized pieces."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from keras import ops
 
+from keras_addons_l6.kernels import fused_torch
+from keras_addons_l6.kernels.known_rules import name_of
 from keras_addons_l6.kernels.tensor_list import TensorList
 
 # Elements of the pieces worked on together. A rule's dozen temporaries then take a few MiB whatever the size
@@ -30,12 +32,50 @@ def step(rule: Rule, updates: Sequence[Any], coefficients: dict[str, Any], assig
     groups: dict[Any, list[Operands]] = {}
     decay = next((u.decay for u in updates if u.decay is not None), None)
     for update in updates:
-        x = update.variable.value
-        operands = (update.gradient, x, *(None if s is None else s.value for s in update.slots))
-        groups.setdefault((x.dtype, x.device, update.decay is not None), []).append(operands)
-    for (_, _, decayed), variables in groups.items():
-        for pieces in _chunks(variables):
-            _step_pieces(rule, pieces, coefficients, decay if decayed else None)
+        operands = (
+            update.gradient,
+            update.variable.value,
+            *(None if s is None else s.value for s in update.slots),
+        )
+        x = operands[1]
+        kind = (_kernel(rule, operands, coefficients), x.dtype, x.device, update.decay is not None)
+        groups.setdefault(kind, []).append(operands)
+    for (kernel, _, _, decayed), variables in groups.items():
+        part = decay if decayed else None
+        if kernel is None:
+            for pieces in _chunks(variables):
+                _step_pieces(rule, pieces, coefficients, part)
+        else:
+            _step_fused(kernel, variables, coefficients, part)
+
+
+def _kernel(rule: Rule, operands: Operands, coefficients: dict[str, Any]) -> str | None:
+    """Name of the fused kernel that serves these operands, or None."""
+    gradient, x, *slots = operands
+    kernel = name_of(rule)
+    served = (
+        kernel in fused_torch.KERNELS
+        and not torch.compiler.is_compiling()  # a compiler fuses the rule itself
+        and x.device.type == "cpu"  # a CUDA device would be made to wait for the rule's scalars
+        and x.dtype in (torch.float32, torch.float64)  # in half precision a step is rounded once, at its end
+        and gradient.dtype == x.dtype
+        and all(t is None or t.is_contiguous() for t in (x, *slots))
+        and coefficients.get("m") != 0  # no momentum, for the kernel no v
+        # none of the kernels has RMSProp's momentum, its centered form, or an AMSGrad that keeps a NaN
+        and len([s for s in slots if s is not None]) == (2 if kernel == "adam" else 1)
+    )
+    return kernel if served else None
+
+
+def _step_fused(kernel: str, variables: list[Operands], coefficients: dict[str, Any], decay: Any) -> None:
+    """Run a fused kernel on variables of one dtype."""
+    numbers = {name: float(value) for name, value in coefficients.items()}
+    in_pieces = decay is not None or kernel in fused_torch.NEED_SCRATCH
+    for pieces in _chunks(variables) if in_pieces else [variables]:
+        g, x, *state = (column for column in zip(*pieces, strict=True) if column[0] is not None)
+        if decay is not None:
+            torch._foreach_add_(x, x, alpha=-float(decay))
+        fused_torch.KERNELS[kernel]([t.contiguous() for t in g], x, *state, **numbers)
 
 
 def _step_pieces(rule: Rule, pieces: list[Operands], coefficients: dict[str, Any], decay: Any) -> None:

@@ -6,11 +6,13 @@ import keras
 import numpy as np
 
 from keras_addons_l6.kernels.elementwise import sqrt
+from keras_addons_l6.kernels.known_rules import known_as
 from keras_addons_l6.optimizers.argument_checks import number
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor
 
 
+@known_as("adagrad")
 def adagrad(g: Tensor, x: Tensor, s: Tensor, *, a: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """One step."""
     s = s + g * g

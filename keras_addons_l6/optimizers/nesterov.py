@@ -4,15 +4,17 @@ from typing import Any, Unpack
 
 import keras
 
+from keras_addons_l6.kernels.known_rules import known_as
 from keras_addons_l6.optimizers.argument_checks import number
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor
 
 
+@known_as("nesterov")
 def nesterov(g: Tensor, x: Tensor, v: Tensor, *, a: Tensor, m: float) -> tuple[Tensor, Tensor]:
-    """One step."""
+    """One step; x - m v + (1 + m) v_next in a form that needs no v once v_next has taken its memory."""
     v_next = m * v - a * g
-    x = x - m * v + (1 + m) * v_next
+    x = x + (m * v_next - a * g)  # v_next - m v = -a g
     return x, v_next
 
 

@@ -1,0 +1,97 @@
+"""torch's fused optimizer kernels for the CPU, under the rules' formulas: one pass over memory, in place.
+
+Each function takes lists of contiguous tensors of one dtype, float32 or float64, where its rule takes one
+tensor, and the rule's scalars as numbers. torch's own optimizers wrap other formulas around the same kernels.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+
+Tensors = Sequence[torch.Tensor]
+
+# The steps at which the kernels' own bias corrections, 1 - b^t, and decay of the rate come to nothing.
+_LAST, _FIRST = torch.tensor(math.inf), torch.tensor(1.0)
+
+
+def adam(
+    g: Tensors,
+    x: Tensors,
+    m: Tensors,
+    v: Tensors,
+    *,
+    a: float,
+    b1: float,
+    b2: float,
+    c1: float,
+    c2: float,
+    eps: float,
+) -> None:
+    """Adam, as x - a sqrt(c2)/c1 m / (sqrt(v) + eps sqrt(c2)), as in Kingma & Ba, section 2."""
+    correction = math.sqrt(c2)
+    torch._fused_adam_(
+        x,
+        g,
+        m,
+        v,
+        [],
+        [_LAST] * len(x),
+        lr=a * correction / c1,
+        beta1=b1,
+        beta2=b2,
+        weight_decay=0.0,
+        eps=eps * correction,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+def adagrad(g: Tensors, x: Tensors, s: Tensors, *, a: float, eps: float) -> None:
+    """AdaGrad."""
+    torch._fused_adagrad_(
+        x, g, s, [_FIRST] * len(x), lr=a, lr_decay=0.0, weight_decay=0.0, eps=eps, maximize=False
+    )
+
+
+def rmsprop(g: Tensors, x: Tensors, s: Tensors, *, a: float, rho: float, momentum: float, eps: float) -> None:
+    """RMSProp without momentum: Adam at b1 = 0, whose first moment is the gradient and is not kept."""
+    del momentum
+    moment = _scratch(g)
+    torch._foreach_copy_(moment, g)  # at b1 = 0 it is multiplied by 0, which would keep a NaN
+    adam(g, x, moment, s, a=a, b1=0.0, b2=rho, c1=1.0, c2=1.0, eps=eps)
+
+
+def nesterov(g: Tensors, x: Tensors, v: Tensors, *, a: float, m: float) -> None:
+    """Nesterov's x - m v + (1 + m) v' as x + (m v' - a g), with -a g in the gradient's place."""
+    scaled = _scratch(g)
+    for target, gradient in zip(scaled, g, strict=True):
+        torch.mul(gradient, -a, out=target)
+    torch._fused_sgd_(
+        x,
+        scaled,
+        v,
+        weight_decay=0.0,
+        momentum=m,
+        lr=-1.0,
+        dampening=0.0,
+        nesterov=True,
+        maximize=False,
+        is_first_step=False,
+    )
+
+
+KERNELS: dict[str, Callable[..., None]] = {
+    "adam": adam,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "nesterov": nesterov,
+}
+NEED_SCRATCH = ("rmsprop", "nesterov")
+
+
+def _scratch(like: Tensors) -> list[torch.Tensor]:
+    """Uninitialized tensors of the same shapes, in one piece of memory."""
+    sizes = [t.numel() for t in like]
+    parts = torch.empty(sum(sizes), dtype=like[0].dtype).split(sizes)
+    return [part.view(t.shape) for part, t in zip(parts, like, strict=True)]
