@@ -1,6 +1,6 @@
 """How many examples each property is tried on: few for every change, many under `full`."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 FOR_EVERY_CHANGE, IN_FULL = 6, 150
 
@@ -14,6 +14,8 @@ def pytest_configure(config):
             max_examples=examples,
             deadline=None,
             database=None,
+            # Failing examples are drawn small already; to shrink one of them takes minutes of compiling.
+            phases=[Phase.explicit, Phase.generate],
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
         )
     full = "full" in config.option.markexpr.replace("not full", "", 1)

@@ -1,5 +1,6 @@
 """What holds at every evaluation of an L-BFGS run, checked from outside against the papers' conditions."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,10 @@ class Evaluation(NamedTuple):
         return iteration.read(self.state, name)
 
 
-def run(function, start, settings=Settings(), scale=1.0, with_values=True):
+DEFAULTS = Settings()
+
+
+def run(function, start, settings=DEFAULTS, scale=1.0, with_values=True):
     """All evaluations until the end of the run."""
     state, trial, evaluations = iteration.init(ARRAYS, settings, [start]), (start,), []
     while iteration.read(state, "status") in iteration.ACTIVE:
@@ -99,7 +103,7 @@ def test_every_accepted_step_meets_the_conditions_of_hager_and_zhang(drawn):
     """T1, or T2 with a value no higher than rounding explains."""
     name, seed = drawn
     points = accepted(run(FUNCTIONS[name], start_of(name, seed)))
-    for old, new in zip(points, points[1:], strict=False):
+    for old, new in itertools.pairwise(points):
         step = new.x - old.x
         slope, slope_after = old.gradient @ step, new.gradient @ step
         assert slope < 0
@@ -117,7 +121,7 @@ def test_every_direction_is_that_of_the_two_loop_recursion(drawn):
     name, seed = drawn
     points = accepted(run(FUNCTIONS[name], start_of(name, seed)))
     pairs = []
-    for old, new in zip(points, points[1:], strict=False):
+    for old, new in itertools.pairwise(points):
         s, y = new.x - old.x, new.gradient - old.gradient
         if s @ y > 1e-12 * np.linalg.norm(s) * np.linalg.norm(y):
             pairs = [*pairs, (s, y)][-10:]
@@ -149,7 +153,7 @@ def test_the_losss_unit_changes_no_bit(drawn, power):
 @given(st.integers(0, 9999))
 def test_a_trial_without_a_value_is_cut_to_a_tenth(seed):
     evaluations = run(barrier, start_of("barrier", seed))
-    for at, (outside, following) in enumerate(zip(evaluations, evaluations[1:], strict=False)):
+    for at, (outside, following) in enumerate(itertools.pairwise(evaluations)):
         if np.isfinite(outside.value):
             continue
         left = (
@@ -159,9 +163,8 @@ def test_a_trial_without_a_value_is_cut_to_a_tenth(seed):
 
 
 def test_some_trial_of_the_barrier_has_no_value():
-    assert not all(
-        np.isfinite(e.value) for seed in range(10) for e in run(barrier, start_of("barrier", seed))
-    )
+    start = np.array([0.99, -0.99, 0.0, 0.99])
+    assert not all(np.isfinite(e.value) for e in run(barrier, start))
 
 
 @given(starts)
@@ -173,7 +176,6 @@ def test_slopes_alone_converge_too(drawn):
     )
 
 
-# Twice SciPy's count for the first and the counts that other methods need for the rest; measured here: see the assert.
 @pytest.mark.parametrize(
     ("start", "evaluations"), [([-1.2, 1.0], 60), ([-1.2, 1.0] * 5, 130), ([3.0, -3.0], 60)]
 )

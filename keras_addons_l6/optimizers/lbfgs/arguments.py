@@ -1,5 +1,6 @@
 """What L-BFGS accepts: its arguments, and the variables it can train."""
 
+import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +33,8 @@ def check_base(given: Mapping[str, Any]) -> None:
         if name not in _REFUSED:
             raise TypeError(f"LBFGS got an unexpected keyword argument {name!r}.")
         default, instead = _REFUSED[name]
-        if value is not None and value != default:
+        # By type first: an array compared with a number is no truth value.
+        if value is not None and (type(value) is not type(default) or value != default):
             raise ValueError(
                 f"LBFGS takes no `{name}`: the gradient or the weights would no longer be those of the loss, "
                 f"and its curvature pairs false. Received: {name}={value!r}. Instead: {instead}."
@@ -73,7 +75,7 @@ def count(name: str, value: Any) -> int:
     Raises:
         ValueError: for anything else, naming the argument and the value.
     """
-    if hasattr(value, "__index__") and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1:
         return int(value)
     raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}")
 
