@@ -38,7 +38,7 @@ def steps(make, dtype, gradients):
     for row in gradients:
         optimizer.apply([ops.convert_to_tensor(g, dtype) for g in row], variables)
     state = [v for v in optimizer.variables if v.path.rpartition("/")[2] != "iteration"]
-    return [ops.convert_to_numpy(ops.cast(v.value, "float64")) for v in [*variables, *state]]
+    return [ops.convert_to_numpy(v.value).astype("float64") for v in [*variables, *state]]
 
 
 def both_ways(monkeypatch, make, dtype, gradients):
