@@ -64,8 +64,8 @@ def _arguments_of_build(model: keras.Model, names: list[str]) -> dict[str, Any]:
     if not shapes or not _required(model, names) <= set(shapes) <= set(names):
         raise FoldingError(
             f"The shapes of what model '{model.name}' takes ({', '.join(names)}) are not known. Pass "
-            "`input_signature`, for example `input_signature=keras.KerasTensor((None, 32, 32, 3))`, or a list "
-            "with one for each argument of its `call`."
+            "`input_signature`, for example `input_signature=keras.KerasTensor((None, 32, 32, 3))`, or a "
+            "list with one for each argument of its `call`."
         )
     return _by_name({name: _symbolic(shape, open_batch=True) for name, shape in shapes.items()})
 
