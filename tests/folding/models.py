@@ -1,5 +1,7 @@
 """Small awkward models, one line each in `CASES`: how to build it, BatchNorm calls left, and why."""
 
+# ruff: noqa: E501 - the table has one line a case
+
 import dataclasses
 from collections.abc import Callable
 
@@ -380,12 +382,11 @@ def no_grad(layer):
     return layer
 
 
+# fmt: off
 CASES = [
     # back into each kind of layer
     Case("conv1d", lambda: seq(LINE, L.Conv1D(4, 3), BN(), L.ReLU()), 0),
-    Case(
-        "conv1d causal dilated", lambda: seq(LINE, L.Conv1D(4, 3, padding="causal", dilation_rate=2), BN()), 0
-    ),
+    Case("conv1d causal dilated", lambda: seq(LINE, L.Conv1D(4, 3, padding="causal", dilation_rate=2), BN()), 0),
     Case("conv2d", lambda: seq(IMAGE, L.Conv2D(4, 3, use_bias=False), BN(), L.ReLU()), 0),
     Case("conv2d strided same", lambda: seq(IMAGE, L.Conv2D(4, 3, strides=2, padding="same"), BN()), 0),
     Case("conv2d groups", lambda: seq((8, 8, 6), L.Conv2D(9, 3, groups=3), BN(), L.ReLU()), 0),
@@ -393,11 +394,7 @@ CASES = [
     Case("conv3d", lambda: seq(SPACE, L.Conv3D(4, 2), BN(), L.ReLU()), 0),
     Case("depthwise1d", lambda: seq(LINE, L.DepthwiseConv1D(3, depth_multiplier=2), BN()), 0),
     Case("depthwise2d", lambda: seq(IMAGE, L.DepthwiseConv2D(3, use_bias=False), BN(), L.ReLU()), 0),
-    Case(
-        "depthwise2d multiplier is channels",
-        lambda: seq(IMAGE, L.DepthwiseConv2D(2, depth_multiplier=3), BN()),
-        0,
-    ),
+    Case("depthwise2d multiplier is channels", lambda: seq(IMAGE, L.DepthwiseConv2D(2, depth_multiplier=3), BN()), 0),
     Case("separable1d", lambda: seq(LINE, L.SeparableConv1D(4, 3, depth_multiplier=2), BN()), 0),
     Case("separable2d", lambda: seq(IMAGE, L.SeparableConv2D(4, 3, use_bias=False), BN(), L.ReLU()), 0),
     Case("conv1d transpose", lambda: seq(LINE, L.Conv1DTranspose(4, 3, strides=2), BN()), 0),
@@ -418,12 +415,7 @@ CASES = [
     Case("einsum not a kernel axis", lambda: chain((4, 5), B.einsum_heads(None), BN(axis=1)), 1, ("axis",)),
     Case("embedding", lambda: chain((5,), L.Embedding(11, 6), BN(), dtype="int32"), 0),
     Case("into another batch norm", lambda: seq((5,), L.ReLU(), BN(), BN(), L.ReLU()), 1, ("activation",)),
-    Case(
-        "into one without scale",
-        lambda: seq((5,), L.ReLU(), BN(scale=False, center=False), BN()),
-        1,
-        ("activation",),
-    ),
+    Case("into one without scale", lambda: seq((5,), L.ReLU(), BN(scale=False, center=False), BN()), 1, ("activation",)),
     Case("chain of three", lambda: seq((5,), L.Dense(4), BN(), BN(), BN(), L.ReLU()), 0),
     Case("chain forward", lambda: seq((5,), BN(), BN(), L.Dense(4, activation="relu")), 0),
     Case("lora dense", lora(lambda: L.Dense(4), (5,)), 0),
@@ -432,108 +424,38 @@ CASES = [
     # on the way back
     Case("dropout", lambda: seq((5,), L.Dense(4), L.Dropout(0.5), BN()), 0),
     Case("spatial dropout", lambda: seq(IMAGE, L.Conv2D(4, 3), L.SpatialDropout2D(0.5), BN()), 0),
-    Case(
-        "noises",
-        lambda: seq(
-            (5,), L.Dense(4), L.GaussianNoise(1.0), L.GaussianDropout(0.5), L.AlphaDropout(0.5), BN()
-        ),
-        0,
-    ),
+    Case("noises", lambda: seq((5,), L.Dense(4), L.GaussianNoise(1.0), L.GaussianDropout(0.5), L.AlphaDropout(0.5), BN()), 0),
     Case("identity", lambda: seq((5,), L.Dense(4), L.Identity(), L.Activation("linear"), BN()), 0),
     Case("average pooling", lambda: seq(IMAGE, L.Conv2D(4, 3), L.AveragePooling2D(2), BN()), 0),
-    Case(
-        "average pooling same",
-        lambda: seq(IMAGE, L.Conv2D(4, 3), L.AveragePooling2D(4, 3, padding="same"), BN()),
-        0,
-    ),
-    Case(
-        "average pooling 1d",
-        lambda: seq(LINE, L.Conv1D(4, 3), L.AveragePooling1D(2, padding="same"), BN()),
-        0,
-    ),
+    Case("average pooling same", lambda: seq(IMAGE, L.Conv2D(4, 3), L.AveragePooling2D(4, 3, padding="same"), BN()), 0),
+    Case("average pooling 1d", lambda: seq(LINE, L.Conv1D(4, 3), L.AveragePooling1D(2, padding="same"), BN()), 0),
     Case("average pooling 3d", lambda: seq(SPACE, L.Conv3D(4, 2), L.AveragePooling3D(2), BN()), 0),
     Case("cropping", lambda: seq(IMAGE, L.Conv2D(4, 3), L.Cropping2D(((0, 1), (2, 0))), BN()), 0),
     Case("cropping 1d", lambda: seq(LINE, L.Conv1D(4, 3), L.Cropping1D(1), BN()), 0),
     Case("up nearest", lambda: seq(IMAGE, L.Conv2D(4, 3), L.UpSampling2D(2), BN()), 0),
-    Case(
-        "up bilinear",
-        lambda: seq(IMAGE, L.Conv2D(4, 3), L.UpSampling2D(2, interpolation="bilinear"), BN()),
-        0,
-    ),
-    Case(
-        "up bicubic", lambda: seq(IMAGE, L.Conv2D(4, 3), L.UpSampling2D(2, interpolation="bicubic"), BN()), 0
-    ),
+    Case("up bilinear", lambda: seq(IMAGE, L.Conv2D(4, 3), L.UpSampling2D(2, interpolation="bilinear"), BN()), 0),
+    Case("up bicubic", lambda: seq(IMAGE, L.Conv2D(4, 3), L.UpSampling2D(2, interpolation="bicubic"), BN()), 0),
     Case("up 1d", lambda: seq(LINE, L.Conv1D(4, 3), L.UpSampling1D(2), BN()), 0),
     Case("global average", lambda: seq(IMAGE, L.Conv2D(4, 3), L.GlobalAveragePooling2D(), BN()), 0),
-    Case(
-        "global average keepdims",
-        lambda: seq(IMAGE, L.Conv2D(4, 3), L.GlobalAveragePooling2D(keepdims=True), BN()),
-        0,
-    ),
-    Case(
-        "global average channels first",
-        lambda: seq((3, 8, 8), L.Conv2D(4, 3, **FIRST), L.GlobalAveragePooling2D(**FIRST), BN()),
-        0,
-    ),
-    Case(
-        "global average keepdims first",
-        lambda: seq(
-            (3, 8, 8), L.Conv2D(4, 3, **FIRST), L.GlobalAveragePooling2D(keepdims=True, **FIRST), BN(axis=1)
-        ),
-        0,
-    ),
-    Case(
-        "max pooling", lambda: seq(IMAGE, L.Conv2D(4, 3), L.MaxPooling2D(padding="same"), B.positive(BN())), 0
-    ),
-    Case(
-        "max pooling, negative gamma",
-        lambda: seq(IMAGE, L.Conv2D(4, 3), L.MaxPooling2D(), B.negative(BN()), L.ReLU()),
-        1,
-        ("sign",),
-    ),
-    Case(
-        "global max pooling", lambda: seq(IMAGE, L.Conv2D(4, 3), L.GlobalMaxPooling2D(), B.positive(BN())), 0
-    ),
-    Case(
-        "zero padding", lambda: seq(IMAGE, L.Conv2D(4, 3), L.ZeroPadding2D(), BN(), L.ReLU()), 1, ("padding",)
-    ),
-    Case(
-        "zero padding, no shift",
-        lambda: seq(IMAGE, L.Conv2D(4, 3), L.ZeroPadding2D(), B.unshifted(BN()), L.ReLU()),
-        0,
-    ),
+    Case("global average keepdims", lambda: seq(IMAGE, L.Conv2D(4, 3), L.GlobalAveragePooling2D(keepdims=True), BN()), 0),
+    Case("global average channels first", lambda: seq((3, 8, 8), L.Conv2D(4, 3, **FIRST), L.GlobalAveragePooling2D(**FIRST), BN()), 0),
+    Case("global average keepdims first", lambda: seq((3, 8, 8), L.Conv2D(4, 3, **FIRST), L.GlobalAveragePooling2D(keepdims=True, **FIRST), BN(axis=1)), 0),
+    Case("max pooling", lambda: seq(IMAGE, L.Conv2D(4, 3), L.MaxPooling2D(padding="same"), B.positive(BN())), 0),
+    Case("max pooling, negative gamma", lambda: seq(IMAGE, L.Conv2D(4, 3), L.MaxPooling2D(), B.negative(BN()), L.ReLU()), 1, ("sign",)),
+    Case("global max pooling", lambda: seq(IMAGE, L.Conv2D(4, 3), L.GlobalMaxPooling2D(), B.positive(BN())), 0),
+    Case("zero padding", lambda: seq(IMAGE, L.Conv2D(4, 3), L.ZeroPadding2D(), BN(), L.ReLU()), 1, ("padding",)),
+    Case("zero padding, no shift", lambda: seq(IMAGE, L.Conv2D(4, 3), L.ZeroPadding2D(), B.unshifted(BN()), L.ReLU()), 0),
     Case("permute", lambda: seq((7, 5), L.Dense(4), L.Permute((2, 1)), BN(axis=1)), 0),
     Case("permute, wrong axis", lambda: seq((4, 5), L.Dense(4), L.Permute((2, 1)), BN(axis=2)), 1, ("axis",)),
-    Case(
-        "reshape, as generators do",
-        lambda: seq((5,), L.Dense(4 * 4 * 3), L.Reshape((4, 4, 3)), BN(), L.ReLU()),
-        0,
-    ),
-    Case(
-        "reshape, middle axis", lambda: seq((5,), L.Dense(24), L.Reshape((2, 3, 4)), BN(axis=2), L.ReLU()), 0
-    ),
+    Case("reshape, as generators do", lambda: seq((5,), L.Dense(4 * 4 * 3), L.Reshape((4, 4, 3)), BN(), L.ReLU()), 0),
+    Case("reshape, middle axis", lambda: seq((5,), L.Dense(24), L.Reshape((2, 3, 4)), BN(axis=2), L.ReLU()), 0),
     Case("flatten behind", lambda: seq((4, 5), L.Conv1D(4, 1), L.Flatten(), BN(), L.ReLU()), 1, ("axis",)),
     # merges
     Case("concatenate", lambda: branches(concat, L.Conv2D(4, 1), L.Conv2D(5, 1)), 0),
     Case("concatenate other axis", lambda: branches(lambda a, b: concat(a, b, 1)), 0),
-    Case(
-        "concatenate, norm on other axis",
-        lambda: net((4, 4, 4), lambda x: L.ReLU()(BN(axis=1)(concat(L.Conv2D(4, 1)(x), L.Conv2D(4, 1)(x))))),
-        1,
-        ("axis",),
-    ),
-    Case(
-        "concatenate with input",
-        lambda: net(IMAGE, lambda x: L.ReLU()(BN()(concat(x, L.Conv2D(4, 1)(x))))),
-        1,
-        ("shared",),
-    ),
-    Case(
-        "concatenate twice the same",
-        lambda: net(IMAGE, lambda x: L.ReLU()(BN()(concat(*[L.Conv2D(4, 1)(x)] * 2)))),
-        1,
-        ("shared",),
-    ),
+    Case("concatenate, norm on other axis", lambda: net((4, 4, 4), lambda x: L.ReLU()(BN(axis=1)(concat(L.Conv2D(4, 1)(x), L.Conv2D(4, 1)(x))))), 1, ("axis",)),
+    Case("concatenate with input", lambda: net(IMAGE, lambda x: L.ReLU()(BN()(concat(x, L.Conv2D(4, 1)(x))))), 1, ("shared",)),
+    Case("concatenate twice the same", lambda: net(IMAGE, lambda x: L.ReLU()(BN()(concat(*[L.Conv2D(4, 1)(x)] * 2)))), 1, ("shared",)),
     Case("add", lambda: branches(add), 0),
     Case("add with dropout", lambda: branches(add, after=(L.ReLU(),)), 0),
     Case("plus", lambda: branches(lambda a, b: a + b), 0),
@@ -552,132 +474,45 @@ CASES = [
     # forward
     Case("norm on the input, dense", lambda: seq((5,), BN(), L.Dense(4, activation="relu")), 0),
     Case("norm on the input, conv valid", lambda: seq(IMAGE, BN(), L.Conv2D(4, 3, activation="relu")), 0),
-    Case(
-        "norm on the input, conv groups", lambda: seq((8, 8, 6), BN(), L.Conv2D(9, 3, groups=3, strides=2)), 0
-    ),
-    Case(
-        "norm on the input, conv 1x1 same",
-        lambda: seq(IMAGE, BN(), L.Conv2D(4, 1, padding="same", strides=2)),
-        0,
-    ),
-    Case(
-        "norm on the input, conv same",
-        lambda: seq(IMAGE, BN(), L.Conv2D(4, 3, padding="same")),
-        1,
-        ("padding",),
-    ),
-    Case(
-        "norm on the input, conv same, no shift",
-        lambda: seq(IMAGE, B.unshifted(BN()), L.Conv2D(4, 3, padding="same")),
-        0,
-    ),
-    Case(
-        "norm on the input, causal",
-        lambda: seq(LINE, BN(), L.Conv1D(4, 3, padding="causal")),
-        1,
-        ("padding",),
-    ),
+    Case("norm on the input, conv groups", lambda: seq((8, 8, 6), BN(), L.Conv2D(9, 3, groups=3, strides=2)), 0),
+    Case("norm on the input, conv 1x1 same", lambda: seq(IMAGE, BN(), L.Conv2D(4, 1, padding="same", strides=2)), 0),
+    Case("norm on the input, conv same", lambda: seq(IMAGE, BN(), L.Conv2D(4, 3, padding="same")), 1, ("padding",)),
+    Case("norm on the input, conv same, no shift", lambda: seq(IMAGE, B.unshifted(BN()), L.Conv2D(4, 3, padding="same")), 0),
+    Case("norm on the input, causal", lambda: seq(LINE, BN(), L.Conv1D(4, 3, padding="causal")), 1, ("padding",)),
     Case("norm on the input, conv first", lambda: seq((3, 8, 8), BN(axis=1), L.Conv2D(4, 3, **FIRST)), 0),
     Case("norm on the input, wrong axis", lambda: seq((3, 3, 3), BN(axis=1), L.Conv2D(4, 1)), 1, ("axis",)),
-    Case(
-        "norm on the input, depthwise", lambda: seq(IMAGE, BN(), L.DepthwiseConv2D(3, depth_multiplier=2)), 0
-    ),
-    Case(
-        "norm on the input, separable",
-        lambda: seq(IMAGE, BN(), L.SeparableConv2D(4, 3, depth_multiplier=2, use_bias=False)),
-        0,
-    ),
+    Case("norm on the input, depthwise", lambda: seq(IMAGE, BN(), L.DepthwiseConv2D(3, depth_multiplier=2)), 0),
+    Case("norm on the input, separable", lambda: seq(IMAGE, BN(), L.SeparableConv2D(4, 3, depth_multiplier=2, use_bias=False)), 0),
     Case("norm on the input, transpose", lambda: seq(IMAGE, BN(), L.Conv2DTranspose(4, 3)), 1, ("layer",)),
     Case("forward through flatten", lambda: seq((4, 5, 3), BN(), L.Flatten(), L.Dense(4)), 0),
-    Case(
-        "forward through flatten first", lambda: seq((3, 4, 5), BN(axis=1), L.Flatten(**FIRST), L.Dense(4)), 0
-    ),
-    Case(
-        "forward through dropout, crop",
-        lambda: seq(IMAGE, BN(), L.Dropout(0.1), L.Cropping2D(1), L.Conv2D(4, 3)),
-        0,
-    ),
-    Case(
-        "forward through global average",
-        lambda: seq(IMAGE, L.ReLU(), BN(), L.GlobalAveragePooling2D(), L.Dense(4)),
-        0,
-    ),
-    Case(
-        "forward through reshape, permute",
-        lambda: seq(
-            (4, 6), L.ReLU(), BN(), L.Reshape((2, 2, 6)), L.Permute((3, 1, 2)), L.Conv2D(4, 2, **FIRST)
-        ),
-        0,
-    ),
-    Case(
-        "after an activation, conv valid",
-        lambda: seq(IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Conv2D(5, 3)),
-        0,
-    ),
-    Case(
-        "after an activation, conv same",
-        lambda: seq(IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Conv2D(5, 3, padding="same")),
-        1,
-        ("activation",),
-    ),
-    Case(
-        "two users ahead",
-        lambda: net((5,), lambda x: L.Add()([d(BN()(L.ReLU()(x))) for d in (L.Dense(3), L.Dense(3))])),
-        0,
-    ),
+    Case("forward through flatten first", lambda: seq((3, 4, 5), BN(axis=1), L.Flatten(**FIRST), L.Dense(4)), 0),
+    Case("forward through dropout, crop", lambda: seq(IMAGE, BN(), L.Dropout(0.1), L.Cropping2D(1), L.Conv2D(4, 3)), 0),
+    Case("forward through global average", lambda: seq(IMAGE, L.ReLU(), BN(), L.GlobalAveragePooling2D(), L.Dense(4)), 0),
+    Case("forward through reshape, permute", lambda: seq((4, 6), L.ReLU(), BN(), L.Reshape((2, 2, 6)), L.Permute((3, 1, 2)), L.Conv2D(4, 2, **FIRST)), 0),
+    Case("after an activation, conv valid", lambda: seq(IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Conv2D(5, 3)), 0),
+    Case("after an activation, conv same", lambda: seq(IMAGE, L.Conv2D(4, 3, activation="relu"), BN(), L.Conv2D(5, 3, padding="same")), 1, ("activation",)),
+    Case("two users ahead", lambda: net((5,), lambda x: L.Add()([d(BN()(L.ReLU()(x))) for d in (L.Dense(3), L.Dense(3))])), 0),
     Case("one norm, two users ahead", lambda: B.two_users_ahead(), 1, ("activation",)),
     Case("both sides of a conv", lambda: seq(IMAGE, BN(), L.Conv2D(4, 3), BN(), L.ReLU()), 0),
     Case("pre-activation", lambda: seq((5,), L.ReLU(), BN(), L.ReLU(), L.Dense(4)), 1, ("activation",)),
     Case("norm is all", lambda: seq((5,), BN()), 1, ("output",)),
     # kept
-    Case(
-        "dense relu fused",
-        lambda: seq((5,), L.Dense(4, activation="relu"), BN(), L.ReLU()),
-        1,
-        ("activation",),
-    ),
+    Case("dense relu fused", lambda: seq((5,), L.Dense(4, activation="relu"), BN(), L.ReLU()), 1, ("activation",)),
     Case("relu between", lambda: seq((5,), L.Dense(4), L.ReLU(), BN()), 1, ("activation",)),
     Case("prelu between", lambda: seq((5,), L.Dense(4), L.PReLU(), BN()), 1, ("activation",)),
     Case("ops.relu between", lambda: net((5,), lambda x: BN()(ops.relu(L.Dense(4)(x)))), 1, ("activation",)),
     Case("softmax between", lambda: seq((5,), L.Dense(4), L.Softmax(), BN()), 1, ("activation",)),
     Case("layer norm between", lambda: seq((5,), L.Dense(4), L.LayerNormalization(), BN()), 1, ("layer",)),
-    Case(
-        "square hides the axis, conv",
-        lambda: seq((8, 8, 3), L.Conv2D(8, 1), BN(axis=1), L.ReLU()),
-        1,
-        ("axis",),
-    ),
+    Case("square hides the axis, conv", lambda: seq((8, 8, 3), L.Conv2D(8, 1), BN(axis=1), L.ReLU()), 1, ("axis",)),
     Case("square hides the axis, dense", lambda: seq((6, 5), L.Dense(6), BN(axis=1)), 1, ("axis",)),
-    Case(
-        "square hides the axis, embedding",
-        lambda: chain((6,), L.Embedding(11, 6), BN(axis=1), dtype="int32"),
-        1,
-        ("axis",),
-    ),
-    Case(
-        "square hides the axis, pooling",
-        lambda: seq((8, 8, 3), L.Conv2D(4, 1), L.MaxPooling2D(), B.positive(BN(axis=2))),
-        1,
-        ("axis",),
-    ),
-    Case(
-        "channels first, last normalized",
-        lambda: seq((4, 4, 4), L.Conv2D(4, 1, **FIRST), BN(axis=-1)),
-        1,
-        ("axis",),
-    ),
+    Case("square hides the axis, embedding", lambda: chain((6,), L.Embedding(11, 6), BN(axis=1), dtype="int32"), 1, ("axis",)),
+    Case("square hides the axis, pooling", lambda: seq((8, 8, 3), L.Conv2D(4, 1), L.MaxPooling2D(), B.positive(BN(axis=2))), 1, ("axis",)),
+    Case("channels first, last normalized", lambda: seq((4, 4, 4), L.Conv2D(4, 1, **FIRST), BN(axis=-1)), 1, ("axis",)),
     Case("negative axis", lambda: seq((3, 8, 8), L.Conv2D(4, 1, **FIRST), BN(axis=-3)), 0),
     Case("training call", lambda: net((5,), lambda x: BN()(L.Dense(4)(x), training=True)), 1, ("training",)),
-    Case(
-        "training call, frozen", lambda: net((5,), lambda x: no_grad(BN())(L.Dense(4)(x), training=True)), 0
-    ),
+    Case("training call, frozen", lambda: net((5,), lambda x: no_grad(BN())(L.Dense(4)(x), training=True)), 0),
     Case("inference call", lambda: net((5,), lambda x: BN()(L.Dense(4)(x), training=False)), 0),
-    Case(
-        "dropout always on",
-        lambda: net((5,), lambda x: BN()(L.Dropout(0.0)(L.Dense(4)(x), training=True))),
-        1,
-        ("training",),
-    ),
+    Case("dropout always on", lambda: net((5,), lambda x: BN()(L.Dropout(0.0)(L.Dense(4)(x), training=True))), 1, ("training",)),
     Case("frozen", lambda: seq((5,), L.Dense(4), no_grad(BN())), 0),
     Case("variance negative", statistics(_negative_variance), 1, ("statistics",)),
     Case("mean not a number", statistics(_nan_mean), 1, ("statistics",)),
@@ -691,9 +526,7 @@ CASES = [
     Case("time distributed norm", lambda: seq((4, 5), L.Dense(3), L.TimeDistributed(BN())), 1, ("opaque",)),
     Case("bidirectional", lambda: seq((4, 5), L.Bidirectional(L.LSTM(3)), BN()), 1, ("layer",)),
     Case("recurrent cell with a norm", lambda: seq((4, 5), L.RNN(B.NormCell(3))), 1, ("opaque",)),
-    Case(
-        "spectral normalization", lambda: seq((5,), L.SpectralNormalization(L.Dense(4)), BN()), 1, ("layer",)
-    ),
+    Case("spectral normalization", lambda: seq((5,), L.SpectralNormalization(L.Dense(4)), BN()), 1, ("layer",)),
     Case("attention", lambda: net((4, 6), lambda x: BN()(L.MultiHeadAttention(2, 3)(x, x))), 1, ("layer",)),
     # shared layers
     Case("conv twice, same norm", shared_conv_same_norm, 0),
@@ -712,13 +545,7 @@ CASES = [
     Case("two inputs", two_inputs, 0),
     Case("dictionaries", dict_inputs_and_outputs, 0),
     Case("optional input", optional_input, 0),
-    Case(
-        "open sizes",
-        lambda: seq(
-            (None, None, 3), L.Conv2D(4, 3), BN(), L.ReLU(), L.GlobalAveragePooling2D(), L.Dense(2), BN()
-        ),
-        0,
-    ),
+    Case("open sizes", lambda: seq((None, None, 3), L.Conv2D(4, 3), BN(), L.ReLU(), L.GlobalAveragePooling2D(), L.Dense(2), BN()), 0),
     Case("open length", lambda: seq((None, 5), L.Dense(4), BN(), L.LSTM(3)), 0),
     Case("fixed batch", lambda: keras.Sequential([keras.Input(batch_shape=(2, 5)), L.Dense(4), BN()]), 0),
     Case("mask through a norm", mask_through, 0),
@@ -755,25 +582,10 @@ CASES = [
     Case("lambda that scales", lambda: seq((5,), L.Dense(4), L.Lambda(lambda x: x * 2), BN()), 1, ("layer",)),
     Case("operators", lambda: net((5,), lambda x: BN()(L.Dense(4)(x[:, :3] * 2 - 1))), 0),
     # types
-    Case(
-        "mixed float16",
-        mixed(
-            "mixed_float16",
-            lambda: L.Conv2D(4, 3),
-            BN,
-            L.ReLU,
-            L.GlobalAveragePooling2D,
-            lambda: L.Dense(3),
-            BN,
-        ),
-        0,
-    ),
+    Case("mixed float16", mixed("mixed_float16", lambda: L.Conv2D(4, 3), BN, L.ReLU, L.GlobalAveragePooling2D, lambda: L.Dense(3), BN), 0),
     Case("mixed bfloat16", mixed("mixed_bfloat16", lambda: L.Conv2D(4, 3), BN, L.ReLU), 0),
-    Case(
-        "float32 norm in float16",
-        mixed("mixed_float16", lambda: L.Conv2D(4, 3), lambda: BN(dtype="float32")),
-        0,
-    ),
+    Case("float32 norm in float16", mixed("mixed_float16", lambda: L.Conv2D(4, 3), lambda: BN(dtype="float32")), 0),
     Case("float16 norm in float32", lambda: seq(IMAGE, L.Conv2D(4, 3), BN(dtype="float16"), L.ReLU()), 0),
     Case("block in mixed float16", mixed("mixed_float16", lambda: B.Block(4)), 0),
 ]
+# fmt: on
