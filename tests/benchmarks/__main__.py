@@ -34,11 +34,9 @@ Results = dict[str, dict[str, list[Row]]]  # backend -> part -> rows
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     options = _options(arguments)
-    results: Results = {b: {p: _measure(b, p, options.quick) for p in PARTS} for b in options.backends}
+    results: Results = {b: {p: measure(b, p, options.quick) for p in PARTS} for b in options.backends}
     peaks = {b: {who: _peak(b, who, options.quick) for who in ("ours", "Keras")} for b in options.backends}
-    content = "\n\n".join(
-        [report.machine(), *(_tables(b, results[b]) for b in results), _memory_table(peaks)]
-    )
+    content = "\n\n".join([report.machine(), *(tables(b, results[b]) for b in results), _memory_table(peaks)])
     if options.quick:
         print(content)
     else:
@@ -53,7 +51,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _measure(backend: str, part: str, quick: bool) -> list[Row]:
+def measure(backend: str, part: str, quick: bool) -> list[Row]:
+    """Rows of one part, measured in a process of its own."""
     print(f"{backend}: {part}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
@@ -75,6 +74,7 @@ def _python(backend: str, module: str, *arguments: str, quick: bool) -> str:
         *(["--quick"] if quick else []),
     ]
     environment = {
+        "JAX_PLATFORMS": "" if os.environ.get("CUDA_VISIBLE_DEVICES") else "cpu",  # else it looks for a TPU
         **os.environ,
         "KERAS_BACKEND": backend,
         "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -86,7 +86,8 @@ def _python(backend: str, module: str, *arguments: str, quick: bool) -> str:
     return done.stdout
 
 
-def _tables(backend: str, parts: dict[str, list[Row]]) -> str:
+def tables(backend: str, parts: dict[str, list[Row]]) -> str:
+    """A backend's parts in Markdown."""
     sections = (f"### {PARTS[part]}\n\n{report.table(rows)}" for part, rows in parts.items())
     return "\n\n".join([f"## {BACKENDS[backend]}", *sections])
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import optax
 
-from tests.benchmarks import methods
+from tests.benchmarks import methods, timing
 from tests.benchmarks.timing import Run
 
 Call = Callable[[Any, Any], tuple[Any, Any]]  # (weights, x) -> (y, state)
@@ -20,6 +20,15 @@ MODES = ("jit",)
 def array(values: Any) -> jax.Array:
     """A tensor on the device."""
     return jnp.asarray(values)
+
+
+def triad(elements: int) -> tuple[Run, int]:
+    """`timing.triad`, on the device where that is no CPU."""
+    if jax.default_backend() == "cpu":
+        return timing.triad(elements)
+    b, c = jnp.ones(elements), jnp.ones(elements)
+    add = jax.jit(jnp.add)
+    return lambda: jax.block_until_ready(add(b, c)), 3 * b.nbytes
 
 
 def optimizer_steps(name: str, gradients: Sequence[Any], mode: str) -> dict[str, Run]:

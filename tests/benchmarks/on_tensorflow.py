@@ -7,12 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tests.benchmarks import methods
+from tests.benchmarks import methods, timing
 from tests.benchmarks.timing import Run
 
 Call = Callable[[Any, Any], tuple[Any, Any]]  # (weights, x) -> (y, state)
 
 MODES = ("graph", "XLA")
+triad = timing.triad
 
 
 def array(values: Any) -> tf.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tests.benchmarks import methods
+from tests.benchmarks import methods, timing
 from tests.benchmarks.timing import Run
 
 Call = Callable[[Any, Any], tuple[Any, Any]]  # (weights, x) -> (y, state)
@@ -31,6 +31,14 @@ def finished(run: Run) -> Run:
         torch.cuda.synchronize()
 
     return run_and_wait
+
+
+def triad(elements: int) -> tuple[Run, int]:
+    """`timing.triad`, on the device where that is no CPU."""
+    if not torch.cuda.is_available():
+        return timing.triad(elements)
+    a, b, c = (torch.ones(elements, device="cuda") for _ in range(3))
+    return finished(lambda: torch.add(b, c, out=a)), 3 * a.nbytes
 
 
 def optimizer_steps(name: str, gradients: Sequence[Any], mode: str) -> dict[str, Run]:

@@ -31,7 +31,7 @@ def growth_rows(sizes: Sequence[tuple[int, int]], effort: Effort, name: str = "A
 
 def _row(subject: str, name: str, gradients: list, mode: str, effort: Effort) -> Row:
     parameters = sum(int(np.prod(g.shape)) for g in gradients)
-    moves, moved = timing.triad(parameters)
+    moves, moved = engine().triad(parameters)
     contenders = engine().optimizer_steps(name, gradients, mode)
     seconds = timing.medians({**contenders, TRIAD: moves}, effort)
     bandwidth = moved / seconds.pop(TRIAD)

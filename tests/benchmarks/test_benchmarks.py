@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from tests.benchmarks import memory, methods, report, shapes, timing
+from tests.benchmarks import gpu, memory, methods, report, shapes, timing
 from tests.benchmarks.__main__ import PARTS
 from tests.benchmarks.part import FULL_PARTS, QUICK_PARTS
 from tests.benchmarks.rows import KERAS, OURS, Row
@@ -107,6 +107,26 @@ def test_replace_keeps_what_is_outside_the_markers():
 def test_memory_allowance_is_the_largest_variable_or_64_mebibytes():
     assert memory.allowed_bytes([(10,)]) == 64 * 2**20
     assert memory.allowed_bytes([(32, 2**20), (1,)]) == 128 * 2**20
+
+
+def test_without_a_gpu_the_page_is_left_alone(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "PROBES", {"jax": "raise SystemExit(1)", "torch": "raise SystemExit(1)"})
+    page = gpu.PAGE.read_text()
+    assert gpu.main([]) == 0
+    assert gpu.PAGE.read_text() == page
+    assert "torch: no CUDA device is visible, so nothing is measured on one" in capsys.readouterr().out
+
+
+def test_with_a_gpu_its_name_stands_over_the_tables(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "PROBES", {"jax": "print('Chip 9000')"})
+    monkeypatch.setattr(gpu, "PAGE", tmp_path / "docs" / "page.md")
+    gpu.PAGE.parent.mkdir()
+    gpu.PAGE.write_text("<!-- gpu -->\nnothing yet\n<!-- /gpu -->")
+    monkeypatch.setattr(gpu, "conforms", lambda backend: False)
+    monkeypatch.setattr(gpu, "measure", lambda backend, part, quick: [Row(part, "jit", {OURS: 1.0})])
+    assert gpu.main([]) == 1  # one backend's tests failed
+    assert "Chip 9000" in gpu.PAGE.read_text()
+    assert "| train_steps | jit | 1e+03 |" in gpu.PAGE.read_text()
 
 
 def test_chart_is_drawn(tmp_path):
