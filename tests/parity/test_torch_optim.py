@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_addons_l6.optimizers import Adam, AdamW, AdaGrad, Nesterov, RMSProp
+from keras_addons_l6.optimizers import AdaGrad, Adam, AdamW, Nesterov, RMSProp
 from tests.optimizers.driving import FASTEST, MODES, follow
 from tests.parity.gradients import DROP, SNAPSHOTS, gradients, start
 
@@ -14,7 +14,7 @@ GOLDENS = np.load(Path(__file__).with_name("torch_optim.npz"))
 
 
 class Drop(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that falls to a tenth; Keras's PiecewiseConstantDecay is float32 on TensorFlow, whatever floatx."""
+    """A rate that falls to a tenth, in floatx; Keras's PiecewiseConstantDecay is float32 on TensorFlow."""
 
     def __init__(self, first):
         self.first = first
@@ -57,7 +57,7 @@ def worst(name, mode, steps=None):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", OURS)
 def test_float64(name, mode, float64):
-    # Where there is a compiled mode, it takes the 1,000 steps: the slower eager one then shows it does the same.
+    # Where there is a compiled mode it takes the 1,000 steps; the slower eager one shows it does the same.
     assert worst(name, mode, steps=None if mode == FASTEST else 100) < 1e-12
 
 
