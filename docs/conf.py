@@ -8,7 +8,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).parent.parent
 
-import sphinx.util.logging
+import sphinx.util.logging  # noqa: E402
 
 import keras_addons_l6  # noqa: E402  the backend must be chosen first
 
@@ -63,7 +63,9 @@ def check_every_public_name_is_documented(app, environment):
     documented = {name.rpartition(".")[2] for name in environment.get_domain("py").objects}
     for name in keras_addons_l6.__all__:
         if name not in documented:
-            sphinx.util.logging.getLogger(__name__).warning("public name %s is not documented; add it to docs/api.rst", name)
+            sphinx.util.logging.getLogger(__name__).warning(
+                "public name %s is not documented; add it to docs/api.rst", name
+            )
 
 
 def setup(app):

@@ -55,7 +55,7 @@ class ContribNormalization(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create gamma and beta, one value a channel, or one in all where `axis` is None."""
-        shape = (1,) if self.axis is None else (input_shape[self.axis],)
+        shape: tuple[int | None, ...] = (1,) if self.axis is None else (input_shape[self.axis],)
         self.gamma = self._add("gamma", shape) if self.scale else None
         self.beta = self._add("beta", shape) if self.center else None
         super().build(input_shape)
@@ -142,11 +142,11 @@ class ContribGroupNormalization(ContribNormalization):
 
     def __init__(self, groups: int = 32, axis: int = -1, epsilon: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(axis=axis, epsilon=epsilon, **kwargs)
-        self.groups = groups
+        self.groups, self.channel_axis = groups, axis
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create gamma and beta, one value a channel."""
-        channels = input_shape[self.axis]
+        channels = input_shape[self.channel_axis]
         if channels is None or channels % self.groups:
             raise ValueError(
                 f"The number of channels must be a multiple of groups={self.groups}. Received an input of "
@@ -156,7 +156,7 @@ class ContribGroupNormalization(ContribNormalization):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Normalize each group of each sample."""
-        axis = self.axis % len(inputs.shape)
+        axis = self.channel_axis % len(inputs.shape)
         part = inputs.shape[axis] // self.groups
         lengths = [part if a == axis else size for a, size in enumerate(ops.shape(inputs))]
         weights = [part if a == axis else 1 for a in range(len(lengths))]

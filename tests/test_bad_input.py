@@ -1,4 +1,4 @@
-"""Ten thousand wrong arguments and inputs: a documented error that names the argument, and nothing half-changed."""
+"""Ten thousand wrong arguments and inputs: an error that names the argument, nothing half-changed."""
 
 import inspect
 import json
@@ -18,8 +18,17 @@ OPTIMIZERS = [
 ]
 CALLBACKS_AND_BASE = {
     layers.PReLU: ["dtype", "name", "trainable"],
-    optimizers.Adam: ["clipnorm", "clipvalue", "global_clipnorm", "weight_decay", "use_ema", "ema_momentum"]
-    + ["ema_overwrite_frequency", "loss_scale_factor", "gradient_accumulation_steps"],
+    optimizers.Adam: [
+        "clipnorm",
+        "clipvalue",
+        "global_clipnorm",
+        "weight_decay",
+        "use_ema",
+        "ema_momentum",
+        "ema_overwrite_frequency",
+        "loss_scale_factor",
+        "gradient_accumulation_steps",
+    ],
 }
 VALUES = [
     None, True, False, 0, 1, -1, 2, 3, 7, 10**9, -(10**9), 0.0, -0.0, 0.5, 0.9, 1.0, 1.5, -0.1, 1e-45, 1e-7, -1e300,
@@ -66,7 +75,9 @@ def outcome(cls, given):
         return f"undocumented {type(error).__name__}: {error}"
     # A function or an array is taken for an initializer, a regularizer or a rate; a config can't hold them.
     unwritable = (np.ndarray, np.generic)
-    if any(callable(value) or isinstance(value, unwritable) for value in given.values()) or describes_itself(made):
+    if any(callable(value) or isinstance(value, unwritable) for value in given.values()) or describes_itself(
+        made
+    ):
         return None
     return "accepted, but its config does not make the same again"
 

@@ -29,6 +29,8 @@ def test_examples_run(name):
 def test_public_name_is_documented_with_an_example(name):
     docstring = inspect.getdoc(getattr(keras_addons_l6, name)) or ""
     assert ">>> " in docstring, f"{name} has no example"
-    assert "Args:" in docstring or "Attributes:" in docstring or not inspect.signature(
-        getattr(keras_addons_l6, name)
-    ).parameters
+    assert (
+        "Args:" in docstring
+        or "Attributes:" in docstring
+        or not inspect.signature(getattr(keras_addons_l6, name)).parameters
+    )

@@ -70,7 +70,7 @@ class AdamW(Adam):
         [0.85, -0.85]
     """
 
-    def __init__(
+    def __init__(  # type: ignore[misc]  # here `weight_decay` has a place and a default of its own
         self,
         learning_rate: LearningRate = 0.001,
         weight_decay: float = 0.004,

@@ -20,11 +20,11 @@ def number(
     Raises:
         ValueError: for anything else, a NaN, an infinity and a bool included.
     """
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
-        above = low <= value if bounds[0] == "[" else low < value
-        below = value <= high if bounds[1] == "]" else value < high
-        if above and below:
-            return float(value)
+    real = _as_float(value)
+    above = low <= real if bounds[0] == "[" else low < real
+    below = real <= high if bounds[1] == "]" else real < high
+    if math.isfinite(real) and above and below:
+        return real
     raise ValueError(f"`{name}` must be {_range_in_words(low, high, bounds)}. Received: {name}={value!r}")
 
 
@@ -37,7 +37,7 @@ def optional_count(name: str, value: Any, *, low: int) -> int | None:
     """Return None for None, else `value` as an int of at least `low`."""
     if value is None:
         return None
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= low:
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= low:
         return int(value)
     raise ValueError(f"`{name}` must be an integer >= {low}, or None. Received: {name}={value!r}")
 
@@ -56,3 +56,13 @@ def _range_in_words(low: float, high: float, bounds: str) -> str:
     if math.isinf(high):
         return f"a finite number {'>=' if bounds[0] == '[' else '>'} {low:g}"
     return f"a number in {bounds[0]}{low:g}, {high:g}{bounds[1]}"
+
+
+def _as_float(value: Any) -> float:
+    """`value` as a float; NaN for a bool, for what is no real number, and for an integer beyond any float."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan

@@ -57,7 +57,7 @@ def run_on_ours(
     deselections: tuple[Deselection, ...] = (),
     only: Callable[[str], bool] = lambda test: True,
 ) -> dict[str, type]:
-    """Return the test cases of Keras's `module`, renamed after it, that run with `ours` in place of Keras's names.
+    """Return the test cases of Keras's `module`, with `ours` in place of the names it uses.
 
     Args:
         module: the test module's name below `keras.src`, for example `"optimizers.adam_test"`.
@@ -89,7 +89,7 @@ def _exists(module):
 
 
 def _execute(module, ours):
-    """Run the module's source, putting ours in place after its last import and before anything uses the names."""
+    """Run the module's source, with ours put in place after its last import."""
     spec = importlib.util.find_spec(KERAS_SOURCE + module)
     with open(spec.origin, encoding="utf-8") as file:
         tree = ast.parse(file.read(), spec.origin)

@@ -6,7 +6,8 @@ from tests.conformance.keras_modules import TALLY
 
 def test_count(capsys):
     """Every module contributes; the line says how many tests, and how many differ on purpose."""
-    assert test_keras_layers and test_keras_optimizers
+    assert test_keras_layers
+    assert test_keras_optimizers
     with capsys.disabled():
         print("\nKeras's own tests on our classes:")
         for module, tests in sorted(TALLY.collected.items()):

@@ -7,7 +7,7 @@ from tests.conformance.keras_modules import run_on_ours
 from tests.conformance.layer_adapters import BatchNormalization, GroupNormalization, PReLU, selu, silu
 
 pytestmark = [
-    # Keras's harness trains from a generator with shuffle left at True, and layers that have no weights to train.
+    # Keras's harness leaves shuffle on for generators, and trains layers without weights.
     pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning"),
     pytest.mark.filterwarnings("ignore:The model does not have any trainable weights:UserWarning"),
 ]

@@ -24,8 +24,18 @@ def test_module_passes_on_ours(module, capsys):
     if importlib.util.find_spec(f"keras.src.{module}") is None:
         pytest.skip(f"Keras {keras.__version__} does not ship {module}")
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short"]
-        + ["tests/conformance/run_in_own_process.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "--tb=short",
+            "tests/conformance/run_in_own_process.py",
+        ],
         cwd=Path(__file__).parents[2],
         env={**os.environ, MODULE_VARIABLE: module, "PYTEST_ADDOPTS": ""},
         capture_output=True,

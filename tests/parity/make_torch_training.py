@@ -1,4 +1,4 @@
-"""Writes torch_training.npz: a PyTorch network's weights before and after 100 steps, its outputs and its statistics.
+"""Writes torch_training.npz: a PyTorch network before and after 100 steps, and its outputs.
 
     python tests/parity/make_torch_training.py
 

@@ -1,4 +1,4 @@
-"""A PyTorch network's weights carried over: the same outputs, and the same weights after 100 training steps."""
+"""A PyTorch network's weights carried over: the same outputs, and 100 training steps alike."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 from keras_addons_l6 import SELU, BatchNorm, GroupNorm, InstanceNorm, Nesterov, PReLU, Swish
 
 STEPS, RATE, MOMENTUM = 100, 0.02, 0.9
-# Ours computes in float32, PyTorch's golden in float64. A step rounds to 6e-8, and momentum 0.9 adds ten steps up:
+# Ours computes in float32, the golden in float64. A step rounds to 6e-8, and momentum adds ten of them up:
 # 6e-7, which is what was seen (7e-7 at most, JAX and torch); 1e-5 leaves room for other orders of summation.
 TOLERANCE = 1e-5
 

@@ -11,7 +11,7 @@ from tests.properties.arrays import DTYPES, ROUNDING, divisors, inputs
 from tests.reference import layers as reference
 
 # A norm is a chain of about ten operations on float32, of which the sums over at most 50 values add the most.
-NORM = dict(rtol=2e-5, atol=2e-5)
+NORM = {"rtol": 2e-5, "atol": 2e-5}
 
 
 def run(layer, x, **call):
