@@ -26,7 +26,7 @@ TESTS_FAILED = 1  # pytest's exit status; a test that cannot even be collected h
 
 pytestmark = pytest.mark.skipif(
     keras.config.backend() != "jax",
-    reason="the faults are in what all backends share, which JAX runs unreplaced; native kernels are held to it",
+    reason="the faults are in what all backends share, which JAX runs unreplaced",
 )
 
 

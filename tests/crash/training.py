@@ -1,4 +1,4 @@
-"""Run by test_kill_and_resume.py: trains with each optimizer, is killed where it is told, and goes on from its backup."""
+"""Run by test_kill_and_resume.py: trains, is killed where it is told, and goes on from its backup."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def steps(name):
 
 
 class KillAt(keras.callbacks.Callback):
-    """Kills the process once, when training reaches the next of `points`, steps counted from the very beginning."""
+    """Kills the process when training reaches the next of `points`, steps from the very beginning."""
 
     def __init__(self, points, marks, steps_per_epoch):
         super().__init__()

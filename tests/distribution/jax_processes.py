@@ -9,7 +9,7 @@ from tests.distribution import problem
 
 
 def main():
-    """Print, by optimizer, the weights of a training on this process's half of the samples and the other's."""
+    """Print, by optimizer, the weights of a training with half of the samples in each process."""
     problem.use_float64()
     process = int(os.environ["PROCESS"])
     keras.distribution.initialize(os.environ["COORDINATOR"], 2, process)

@@ -1,4 +1,4 @@
-"""The training that every kind of distribution must repeat: one small regression in float64, each optimizer."""
+"""The training that every kind of distribution must repeat: a small regression in float64."""
 
 import os
 

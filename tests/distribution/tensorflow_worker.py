@@ -1,4 +1,4 @@
-"""Run by test_tensorflow.py, twice at once: one of two workers on loopback; prints its end, and that of one process."""
+"""Run by test_tensorflow.py, twice at once: a worker on loopback; prints its end, and that of one."""
 
 import json
 import os

@@ -24,7 +24,7 @@ def test_every_optimizer_and_batch_norm_take_the_single_device_path(trainings):
 
 
 def test_no_device_holds_all_of_a_sharded_kernel_or_of_its_state(trainings):
-    """Under ModelParallel a quarter of the kernel, of every slot and of every curvature pair is on each device."""
+    """Under ModelParallel each device has a quarter of the kernel, its slots and curvature pairs."""
     kind, results = trainings
     for name, result in results.items():
         assert result["copies"] > 1, f"{name}: no state of the kernel's shape was found"

@@ -1,4 +1,4 @@
-"""Run by test_torch.py, twice at once: one of two DDP processes over gloo; prints its end, and that of one process."""
+"""Run by test_torch.py, twice at once: a DDP process over gloo; prints its end, and that of one."""
 
 import json
 import os

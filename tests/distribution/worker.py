@@ -50,8 +50,8 @@ def free_ports(count):
 def assert_same_path(name, result):
     """Hold the weights of a spread training to those of the same training on one device.
 
-    Both run in float64, their sums in another order: some 1e-16 a step, and 4e-16 was the most over 12 steps of any
-    first-order rule; 1e-12 leaves room for other machines. A curvature pair is a difference of gradients and L-BFGS
+    Both run in float64, their sums in another order: 4e-16 was the most over 12 steps of any first-order
+    rule; 1e-12 leaves room for other machines. A curvature pair is a difference of gradients and L-BFGS
     divides by its inner products, so that its error may grow tenfold from step to step.
     """
     tolerance = 1e-6 if name == "LBFGS" else 1e-12

@@ -6,7 +6,7 @@ FOR_EVERY_CHANGE, IN_FULL = 6, 150
 
 
 def pytest_configure(config):
-    """Fix the examples, so that a run depends on nothing but the code; without a deadline, for XLA compiles."""
+    """Fix the examples, so that a run depends on the code alone; no deadline, for XLA compiles."""
     for name, examples in (("every change", FOR_EVERY_CHANGE), ("full", IN_FULL)):
         settings.register_profile(
             name,

@@ -1,4 +1,4 @@
-"""Builds small random Functional models: branches, shared and nested layers, every kind that folding knows."""
+"""Builds small random Functional models: branches, shared and nested layers of every kind."""
 
 import keras
 import numpy as np

@@ -8,7 +8,7 @@ from hypothesis import settings
 from keras_addons_l6.folding import fold_batch_norm, inspect_batch_norm
 from tests.properties.random_models import Generator, sample
 
-# A layer sums at most 200 products, each rounded to 6e-8, and a model has at most 25 layers, whose gains may add up:
+# A layer sums at most 200 products, each rounded to 6e-8, and a model has at most 25 layers:
 # 25 * sqrt(200) * 6e-8 = 2e-5, and five times that for gains above 1.
 TOLERANCE = 1e-4
 
@@ -63,7 +63,7 @@ def test_folded_random_model_equals_the_model_in_bulk(seed):
 
 
 def test_generator_makes_what_it_claims():
-    """Among the models of every change are folded and kept BatchNorms, and every kind of layer that folding knows."""
+    """Among the models of every change are the kinds of layers that folding treats apart."""
     kinds = set()
     for seed in EVERY_CHANGE:
         model = Generator(seed).model()

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_addons_l6.optimizers.lbfgs import iteration
+from keras_addons_l6.optimizers.lbfgs import iteration, line_search
 from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays
+from keras_addons_l6.optimizers.lbfgs.history import History, store
 from keras_addons_l6.optimizers.lbfgs.iteration import Settings
 from tests.reference import lbfgs as reference
 
@@ -191,3 +192,20 @@ def test_limits_end_the_run(limit):
     assert len(run(rosenbrock, start, Settings()._replace(max_evaluations=limit))) == limit
     last = run(rosenbrock, start, Settings()._replace(max_iterations=limit))[-1]
     assert (last.read("status"), last.read("iterations")) == (iteration.MAX_ITERATIONS, limit)
+
+
+def test_a_step_whose_value_rose_is_refused_however_flat_its_end():
+    """Slopes that meet T2 with a value above the limit: a hill lies between, or another valley begins."""
+    search = line_search.begin(1.0, 5.0, -1.0)
+    tolerance = line_search.Tolerance(limit=5.0 + 1e-9, noise=1e-9)
+    assert line_search.accepts(search, line_search.Point(1.0, 4.9, -0.1), True, tolerance)
+    assert not line_search.accepts(search, line_search.Point(1.0, 5.1, -0.1), True, tolerance)
+
+
+@pytest.mark.parametrize(("curvature", "kept"), [(1.0, True), (1e-3, True), (0.0, False), (-1.0, False)])
+def test_only_pairs_of_positive_curvature_are_kept(curvature, kept):
+    state = iteration.init(ARRAYS, Settings(), [np.zeros(3)])
+    history = History(state.s, state.y, state.products, 0, 0)
+    s = np.array([1.0, 0.0, 0.0])
+    history, stored = store(ARRAYS, history, [s], [curvature * s + [0.0, 1.0, 0.0]], np.bool_(True))
+    assert (bool(stored), int(history.pairs)) == (kept, int(kept))

@@ -1,4 +1,4 @@
-"""What holds for every optimizer at every setting: how variables are split, ordered and scaled does not matter."""
+"""What holds for every optimizer at every setting, however variables are split and ordered."""
 
 import functools
 
