@@ -5,14 +5,14 @@ Numerical decisions, which a native kernel has to keep:
 1. Statistics are computed in at least float32, whatever the dtype of the input; outputs have the input's
    dtype.
 2. A variance is never E[x^2] - E[x]^2. It is the corrected two-pass of Chan, Golub & LeVeque (1983, eq. 1.7):
-   with a shift K close to the mean and u = x - K, d = mean(u) and variance = mean(u^2) - d^2, where d is
+   with a shift K close to the mean and u ~ x - K, d = mean(u) and variance = mean(u^2) - d^2, where d is
    nothing but the rounding error of K.
 3. K is the mean or, where the two differ by rounding only, the first value of the group, so a constant group
    is centred exactly, at any magnitude. K carries no gradient: mean and variance do not depend on the shift,
    so derivatives of every order come out right without it, and the backward pass needs two sums instead of
    three.
-4. Squares are taken of u / 4096 and scaled back. Both are exact, and the sum of N squares overflows only
-   where the variance itself is within a factor N / 2^24 of overflowing.
+4. u is x - K over 4096, and epsilon goes over 4096^2 with it. Both are exact, and the sum of N squares
+   overflows only where the variance itself is within a factor N / 2^24 of overflowing.
 5. The reciprocal deviation is 1 / sqrt(variance + epsilon), not rsqrt: the derivative of rsqrt holds its
    cube, which underflows in float32 from a deviation of 1e13 on.
 6. y = u * scale + offset with scale and offset per channel: one multiplication and addition per element, and
@@ -31,10 +31,12 @@ from keras import ops
 Tensor = Any  # a tensor of the active backend, or a symbolic one: the three backends share no type
 Average = Callable[[Tensor, Sequence[int]], Tensor]
 Size = Callable[[Tensor, Sequence[int]], Tensor]
+Centre = Callable[[Tensor, Tensor], Tensor]
+Scale = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 SELU_SCALE = 1.0507009873554805  # lambda of Klambauer et al. (2017), section 2
 SELU_ALPHA = 1.6732632423543772  # alpha there
-_EXACT_SCALE = 2.0**-12  # decision 4: a power of two, so that scaling there and back is exact
+EXACT_SCALE = 2.0**-12  # decision 4: a power of two, so that scaling there and back is exact
 _SNAP = 2.0**-16  # decision 3: above the rounding error of a mean in float32, below any spread it could hide
 
 
@@ -90,6 +92,27 @@ def size_over(x: Tensor, axes: Sequence[int]) -> Tensor:
     return float(size) if isinstance(size, int) else ops.cast(size, x.dtype)
 
 
+def centred(x: Tensor, shift: Tensor) -> Tensor:
+    """U of decision 4."""
+    return (x - shift) * EXACT_SCALE
+
+
+def scaled(u: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """U * scale + offset (decision 6)."""
+    return u * scale + offset
+
+
+class Passes(NamedTuple):
+    """What reads the whole tensor; a backend may have a way of its own for each."""
+
+    average: Average = average
+    centred: Centre = centred
+    scaled: Scale = scaled
+
+
+PORTABLE = Passes()
+
+
 def batch_norm(
     x: Tensor,
     gamma: Tensor | None,
@@ -97,7 +120,7 @@ def batch_norm(
     *,
     axis: int,
     epsilon: float,
-    average: Average = average,
+    passes: Passes = PORTABLE,
 ) -> tuple[Tensor, Statistics]:
     """Normalize each channel by the statistics of this batch.
 
@@ -107,18 +130,18 @@ def batch_norm(
         beta: Offset, shape `(channels,)`, or `None` for 0.
         axis: Channel axis, from 0.
         epsilon: Added to the variance.
-        average: Mean over axes, kept with length 1.
+        passes: The backend's ways through the whole tensor.
 
     Returns:
         The normalized tensor in the dtype of `x`, and the statistics it was normalized by.
     """
     z = ops.cast(x, statistics_dtype(x.dtype))
     axes = other_axes(z, axis)
-    shift = batch_shift(z, axis, average)
-    u = z - shift
-    offset, variance = moments_about_zero(u, lambda t: average(t, axes))
-    y = affine(u, offset, variance, along(gamma, axis, z), along(beta, axis, z), epsilon)
-    return ops.cast(y, x.dtype), statistics(shift + offset, variance, size_over(z, axes))
+    shift = batch_shift(z, axis, passes.average)
+    u = passes.centred(z, shift)
+    moments = moments_about_zero(u, lambda t: passes.average(t, axes))
+    y = passes.scaled(u, *affine(*moments, along(gamma, axis, z), along(beta, axis, z), epsilon))
+    return ops.cast(y, x.dtype), statistics(shift, *moments, size_over(z, axes))
 
 
 def masked_batch_norm(
@@ -129,7 +152,7 @@ def masked_batch_norm(
     *,
     axis: int,
     epsilon: float,
-    average: Average = average,
+    passes: Passes = PORTABLE,
     size: Size = size_over,
 ) -> tuple[Tensor, Statistics]:
     """`batch_norm` with statistics over the values where `mask`, which broadcasts against `x`, is true.
@@ -140,18 +163,18 @@ def masked_batch_norm(
     z = ops.cast(x, statistics_dtype(x.dtype))
     axes = other_axes(z, axis)
     mask = ops.cast(mask, "bool")
-    share = average(ops.cast(mask, z.dtype), axes)
+    share = passes.average(ops.cast(mask, z.dtype), axes)
     some = ops.where(share > 0, share, ops.ones_like(share))
 
     def masked_average(t: Tensor) -> Tensor:
-        return average(ops.where(mask, t, ops.zeros_like(t)), axes) / some
+        return passes.average(ops.where(mask, t, ops.zeros_like(t)), axes) / some
 
     shift = corrected_mean(z, masked_average)
-    u = z - shift
-    offset, variance = moments_about_zero(ops.where(mask, u, ops.zeros_like(u)), masked_average)
-    y = affine(u, offset, variance, along(gamma, axis, z), along(beta, axis, z), epsilon)
+    u = passes.centred(z, shift)
+    moments = moments_about_zero(ops.where(mask, u, ops.zeros_like(u)), masked_average)
+    y = passes.scaled(u, *affine(*moments, along(gamma, axis, z), along(beta, axis, z), epsilon))
     count = ops.round(share * size(z, axes))
-    return ops.cast(y, x.dtype), statistics(shift + offset, variance, count)
+    return ops.cast(y, x.dtype), statistics(shift, *moments, count)
 
 
 def synchronized_batch_norm(
@@ -176,6 +199,7 @@ def normalize(
     *,
     axis: int,
     epsilon: float,
+    passes: Passes = PORTABLE,
 ) -> Tensor:
     """(x - mean) / sqrt(variance + epsilon) * gamma + beta with given statistics of shape `(channels,)`.
 
@@ -186,10 +210,9 @@ def normalize(
     scale = 1.0 / ops.sqrt(ops.cast(variance, z.dtype) + epsilon)
     if gamma is not None:
         scale = scale * ops.cast(gamma, z.dtype)
-    y = (z - along(mean, axis, z)) * along(scale, axis, z)
-    if beta is not None:
-        y = y + along(beta, axis, z)
-    return ops.cast(y, x.dtype)
+    u = z - along(mean, axis, z)
+    scale, beta = along(scale, axis, z), along(beta, axis, z)
+    return ops.cast(u * scale if beta is None else passes.scaled(u, scale, beta), x.dtype)
 
 
 def group_norm(
@@ -200,7 +223,7 @@ def group_norm(
     groups: int,
     axis: int,
     epsilon: float,
-    average: Average = average,
+    passes: Passes = PORTABLE,
 ) -> Tensor:
     """Normalize each group of neighbouring channels of each sample by its own statistics.
 
@@ -215,15 +238,15 @@ def group_norm(
             normalization.
         axis: Channel axis, from 1.
         epsilon: Added to the variance.
-        average: Mean over axes, kept with length 1.
+        passes: The backend's ways through the whole tensor.
 
     Returns:
         The normalized tensor in the dtype of `x`.
     """
     z = ops.cast(x, statistics_dtype(x.dtype))
-    u = z - group_shift(z, groups, axis, average)
-    offset, variance = moments_about_zero(u, lambda t: group_average(t, groups, axis, average))
-    y = affine(u, offset, variance, along(gamma, axis, z), along(beta, axis, z), epsilon)
+    u = passes.centred(z, group_shift(z, groups, axis, passes.average))
+    moments = moments_about_zero(u, lambda t: group_average(t, groups, axis, passes.average))
+    y = passes.scaled(u, *affine(*moments, along(gamma, axis, z), along(beta, axis, z), epsilon))
     return ops.cast(y, x.dtype)
 
 
@@ -286,24 +309,21 @@ def corrected_mean(x: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def moments_about_zero(u: Tensor, average: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and variance of values that are already centred but for rounding (decisions 2 and 4)."""
+    """Mean and variance of values that are already centred but for rounding (decision 2)."""
     mean = average(u)
-    mean_square = average(ops.square(u * _EXACT_SCALE)) / _EXACT_SCALE**2
-    variance = mean_square - ops.square(mean)
+    variance = average(ops.square(u)) - ops.square(mean)
     return mean, ops.where(variance > 0, variance, ops.zeros_like(variance))
 
 
 def affine(
-    u: Tensor, mean: Tensor, variance: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
-) -> Tensor:
-    """(u - mean) / sqrt(variance + epsilon) * gamma + beta as u * scale + offset (decisions 5 and 6)."""
-    scale = 1.0 / ops.sqrt(variance + epsilon)
+    mean: Tensor, variance: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Scale and offset with which u * scale + offset is normalized (decisions 5 and 6), from u's moments."""
+    scale = 1.0 / ops.sqrt(variance + epsilon * EXACT_SCALE**2)
     if gamma is not None:
         scale = scale * gamma
     offset = -mean * scale
-    if beta is not None:
-        offset = offset + beta
-    return u * scale + offset
+    return scale, offset if beta is None else offset + beta
 
 
 def per_group(per_channel: Tensor, groups: int, axis: int, reduce: Callable[[Tensor], Tensor]) -> Tensor:
@@ -317,7 +337,8 @@ def per_group(per_channel: Tensor, groups: int, axis: int, reduce: Callable[[Ten
     return ops.reshape(spread, shape)
 
 
-def statistics(mean: Tensor, variance: Tensor, count: Tensor) -> Statistics:
-    """Flatten to one value a channel and stop gradients."""
+def statistics(shift: Tensor, mean: Tensor, variance: Tensor, count: Tensor) -> Statistics:
+    """Undo shift and scale of u's moments, flatten to one value a channel and stop gradients."""
+    mean, variance = shift + mean / EXACT_SCALE, variance / EXACT_SCALE**2
     tensors = (mean, variance, ops.cast(count, mean.dtype))
     return Statistics(*(ops.reshape(ops.stop_gradient(t), (-1,)) for t in tensors))

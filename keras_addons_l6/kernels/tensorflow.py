@@ -52,9 +52,12 @@ def _sum_of_replicas(tensors: list[Tensor]) -> list[Tensor]:
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
 
 
-batch_norm = functools.partial(portable.batch_norm, average=average)
-masked_batch_norm = functools.partial(portable.masked_batch_norm, average=average)
+_PASSES = portable.Passes(average=average)
+_PASSES_OF_REPLICAS = portable.Passes(average=_average_of_replicas)
+
+batch_norm = functools.partial(portable.batch_norm, passes=_PASSES)
+masked_batch_norm = functools.partial(portable.masked_batch_norm, passes=_PASSES)
 synchronized_batch_norm = functools.partial(
-    portable.masked_batch_norm, average=_average_of_replicas, size=_size_of_replicas
+    portable.masked_batch_norm, passes=_PASSES_OF_REPLICAS, size=_size_of_replicas
 )
-group_norm = functools.partial(portable.group_norm, average=average)
+group_norm = functools.partial(portable.group_norm, passes=_PASSES)

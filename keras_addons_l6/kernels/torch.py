@@ -1,9 +1,11 @@
-"""PyTorch's own kernels, where they pass the tests of the portable ones.
+"""PyTorch's own kernels, where they pass the tests of the portable ones, and passes with fewer temporaries.
 
-Its normalizations do not: on channels-last memory `native_batch_norm` adds squares one after the other in
-float32, so that over 500,000 centred values the output is off by 2e-4, and its derivative by reverse over
+Its normalizations do not pass: on channels-last memory `native_batch_norm` adds squares one after the other
+in float32, so that over 500,000 centred values the output is off by 2e-4, and its derivative by reverse over
 forward mode is wrong.
 """
+
+import functools
 
 import torch
 
@@ -26,3 +28,21 @@ def prelu(x: Tensor, alpha: Tensor) -> Tensor:
 def selu(x: Tensor) -> Tensor:
     """`portable.selu` in one pass, and one backward."""
     return torch.nn.functional.selu(x)
+
+
+def _centred(x: Tensor, shift: Tensor) -> Tensor:
+    """`portable.centred` in one pass; the scale is exact, so the result is the same."""
+    return torch.add(-portable.EXACT_SCALE * shift, x, alpha=portable.EXACT_SCALE)
+
+
+def _scaled(u: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """`portable.scaled` in one pass."""
+    return torch.addcmul(offset, u, scale)
+
+
+_PASSES = portable.Passes(centred=_centred, scaled=_scaled)
+
+batch_norm = functools.partial(portable.batch_norm, passes=_PASSES)
+masked_batch_norm = functools.partial(portable.masked_batch_norm, passes=_PASSES)
+normalize = functools.partial(portable.normalize, passes=_PASSES)
+group_norm = functools.partial(portable.group_norm, passes=_PASSES)
