@@ -75,7 +75,7 @@ def count(name: str, value: Any) -> int:
     Raises:
         ValueError: for anything else, naming the argument and the value.
     """
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1:
         return int(value)
     raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}")
 

@@ -64,7 +64,7 @@ class StopWhenConverged(keras.callbacks.Callback):
         self._check_batches(self._optimizer.gradient_accumulation_steps or 1)
         self.status, self._in_fit = None, True
         self._random_states: RandomStates | None = RandomStates(self.model)
-        self._interrupt = DeferredInterrupt(self._stop_on_interrupt)
+        self._interrupt = DeferredInterrupt(self._fit_is_running, self._stop)
         self._interrupt.install()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -114,11 +114,13 @@ class StopWhenConverged(keras.callbacks.Callback):
             stacklevel=2,
         )
 
-    def _stop_on_interrupt(self, frame: FrameType | None) -> bool:
-        """End `fit` after the running step; False if an exception has ended it before."""
+    def _stop(self) -> None:
+        self.model.stop_training = True
+
+    def _fit_is_running(self, frame: FrameType | None) -> bool:
+        """Whether a frame is inside `fit` of this model: an exception ends `fit` without telling its callbacks."""
         while frame is not None:
             if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is self.model:
-                self.model.stop_training = True  # type: ignore[union-attr]
                 return True
             frame = frame.f_back
         return False

@@ -224,6 +224,10 @@ class _Run:
     def _program(self) -> tuple[Callable[..., Carry], bool]:
         """The compiled program of the function, and whether it was made just now."""
         key = (self._layout.key, self._settings.history_size, self._arrays.real)
+        if keras.backend.backend() == "torch":  # nothing to compile, so nothing to keep
+            return programs.chunk_program(
+                _objective(lambda: self._fun, self._layout), self._settings, self._arrays
+            ), True
         try:
             kept = _programs.setdefault(self._fun, {})
             fun: Callable[[], Any] = weakref.ref(self._fun)
@@ -272,7 +276,7 @@ def _with_vectors(x0: Any) -> Any:
     if not isinstance(x0, list | tuple):
         return x0
     if all(isinstance(leaf, numbers.Real) for leaf in keras.tree.flatten(x0)):
-        return ops.convert_to_tensor(x0)
+        return ops.convert_to_tensor(x0, keras.config.floatx())
     return [_with_vectors(value) for value in x0]
 
 

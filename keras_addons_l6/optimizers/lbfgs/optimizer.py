@@ -22,7 +22,16 @@ from keras_addons_l6.optimizers.lbfgs.iteration import (
     Settings,
     State,
 )
-from keras_addons_l6.optimizers.lbfgs.slots import Marks, Slots, assign, path_of, restarted, without_history
+from keras_addons_l6.optimizers.lbfgs.slots import (
+    Marks,
+    Slots,
+    assign,
+    numpy_of,
+    path_of,
+    restarted,
+    without_history,
+    zeros_beside,
+)
 from keras_addons_l6.optimizers.lbfgs.traced import known_now, usable
 
 NOTHING, VALUES, SLOPES = range(3)  # what trials are accepted on
@@ -194,7 +203,7 @@ class LBFGS(keras.optimizers.Optimizer):
             with keras.name_scope(self.name):
                 self.build(self._known(grads, trainable_variables))
         gradients, trained = self._complete(grads, self._known(grads, trainable_variables))
-        value = None if loss is None else usable(loss)
+        value = None if loss is None else usable(loss, gradients)
         if value is None:
             self._warn_once(NO_LOSS)
         replicas.run_once(lambda g, f: self._update(g, f, trained), gradients, value)
@@ -227,7 +236,11 @@ class LBFGS(keras.optimizers.Optimizer):
         Raises:
             ValueError: if the run ended at its start because the loss or its gradient was not finite.
         """
-        if self.built and self._slots.number("in_search"):
+        try:
+            in_search = self.built and self._slots.number("in_search")
+        except TypeError:  # JAX's trainer emptied the variables for a first step that then failed: let its error pass
+            return
+        if in_search:
             self._settle(var_list)
             self.check_progress()
 
@@ -260,10 +273,10 @@ class LBFGS(keras.optimizers.Optimizer):
                 variable.assign(
                     ops.copy(points[id(variable)])
                 )  # JAX's trainers delete the arrays of variables
-        marks = Marks(*ops.convert_to_numpy(self._slots.marks))
+        marks = Marks(*numpy_of(self._slots.marks))
         self._slots.write_marks(marks._replace(in_search=0, batches=0))
         for accumulator in self._accumulators:
-            accumulator.assign(ops.zeros_like(accumulator))
+            accumulator.assign(zeros_beside(accumulator))
 
     def check_progress(self) -> None:
         """Raise where the run could not start, and warn, once, where its batches differ.
@@ -294,7 +307,7 @@ class LBFGS(keras.optimizers.Optimizer):
             return
         slots = self._slots
         trials = [ops.copy(v) for v in slots.parameters]
-        marks = Marks(*ops.convert_to_numpy(slots.marks))
+        marks = Marks(*numpy_of(slots.marks))
         try:
             for variable, point in zip(slots.parameters, slots.points, strict=True):
                 variable.assign(ops.copy(point))
@@ -382,9 +395,7 @@ class LBFGS(keras.optimizers.Optimizer):
         if missing:
             self._warn_once(f"LBFGS leaves variables alone that have no gradient: {missing}.")
         parameters = self._slots.parameters
-        gradients = [
-            self._dense(given[id(v)], v) if id(v) in given else ops.zeros_like(v) for v in parameters
-        ]
+        gradients = [self._dense(given[id(v)], v) if id(v) in given else zeros_beside(v) for v in parameters]
         return gradients, np.array([id(v) in given for v in parameters], "int32")
 
     def _dense(self, gradient: Any, variable: Any) -> Tensor:

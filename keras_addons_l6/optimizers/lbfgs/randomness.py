@@ -3,8 +3,10 @@
 import warnings
 from typing import Any
 
+import keras
 import numpy as np
-from keras import ops
+
+from keras_addons_l6.optimizers.lbfgs.slots import numpy_of
 
 RANDOM = (
     "Layers of the model draw random numbers in training ({names}), so the loss is another function at each "
@@ -25,12 +27,14 @@ class RandomStates:
 
     def _now(self) -> dict[str, np.ndarray]:
         seeds = [v for v in self._model.non_trainable_variables if v.name == "seed_generator_state"]
-        return {v.path: ops.convert_to_numpy(v) for v in seeds}
+        return {v.path: numpy_of(v) for v in seeds}
 
     def changed_with_warning(self) -> bool:
         """Whether numbers were drawn since; if so, a warning names where."""
         now = self._now()
-        drawn = [path for path, before in self._before.items() if not np.array_equal(before, now[path])]
+        # Torch draws for a layer from its own generator, so there a layer's seed says only that it draws.
+        known = keras.backend.backend() == "torch"
+        drawn = [path for path, seed in self._before.items() if known or not np.array_equal(seed, now[path])]
         if drawn:
             warnings.warn(RANDOM.format(names=", ".join(drawn)), stacklevel=3)
         return bool(drawn)

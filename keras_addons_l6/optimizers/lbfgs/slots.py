@@ -85,8 +85,8 @@ class Slots:
     def number(self, name: str) -> Any:
         """A number of the state, or one of `Marks`, as a NumPy scalar."""
         if name in Marks._fields:
-            return keras.ops.convert_to_numpy(self.marks)[Marks._fields.index(name)]
-        numbers = {key: keras.ops.convert_to_numpy(self._numbers[key]) for key in ("reals", "counts")}
+            return numpy_of(self.marks)[Marks._fields.index(name)]
+        numbers = {key: numpy_of(self._numbers[key]) for key in ("reals", "counts")}
         return (
             numbers["reals"][REAL_NAMES.index(name)]
             if name in REAL_NAMES
@@ -136,6 +136,16 @@ def _add_beside(optimizer: Any, parameter: Any, name: str, history_size: int) ->
         layout=_layout_beside(parameter, len(rows)),
         name=f"{path_of(parameter).replace('/', '_')}_{name}",
     )
+
+
+def zeros_beside(variable: Any) -> Tensor:
+    """Zeros of a variable's shape and dtype; `ops.zeros_like` takes no variable on JAX."""
+    return keras.ops.zeros(tuple(variable.shape), keras.backend.standardize_dtype(variable.dtype))
+
+
+def numpy_of(variable: Any) -> np.ndarray:
+    """A variable's value on the host; of its tensor, since NumPy 2 warns about a variable."""
+    return keras.ops.convert_to_numpy(_tensor(variable))
 
 
 def path_of(variable: Any) -> str:

@@ -1,26 +1,31 @@
 """Questions about values that may be symbols of a program under construction."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 
-def usable(loss: Any) -> Any | None:
-    """The loss as a scalar, or None where it belongs to another trace than the one that runs now.
+def usable(loss: Any, gradients: Sequence[Any]) -> Any | None:
+    """The loss as a scalar, or None where it belongs to another trace than the gradients.
 
     JAX does not promise that a value found while a function was differentiated may be used after it; it may
     be where the function ran in this trace, and raises where it ran in one of its own (under a `jax.jit`
     inside the gradient, say).
     """
-    if keras.backend.backend() != "jax":
-        return ops.reshape(loss, ())
+    if keras.backend.backend() == "jax" and not _of_one_trace(loss, gradients):
+        return None
+    return ops.reshape(loss, ())
+
+
+def _of_one_trace(loss: Any, gradients: Sequence[Any]) -> bool:
     import jax
 
-    try:
-        return ops.reshape(loss, ()) + 0
-    except jax.errors.UnexpectedTracerError:
-        return None
+    if not isinstance(loss, jax.core.Tracer):
+        return True
+    # Private: JAX has no public question for it, and raises only when the whole program is complete.
+    return any(getattr(gradient, "_trace", None) is loss._trace for gradient in gradients)
 
 
 def known_now(x: Any) -> bool:
