@@ -1,112 +1,133 @@
 """The curvature pairs of L-BFGS and the search direction they give, by dot products alone.
 
 With S = [s_1 ... s_k] and Y = [y_1 ... y_k], oldest first, R the upper triangle of S'Y (diagonal included), D its
-diagonal and gamma = s_k'y_k / y_k'y_k, the BFGS updates of gamma I make the inverse Hessian
+diagonal and gamma = s_k'y_k / y_k'y_k, the BFGS updates of gamma I by all pairs make the inverse Hessian
 
     H = gamma I + [S, gamma Y] [[R^-T (D + gamma Y'Y) R^-1, -R^-T], [-R^-1, 0]] [S, gamma Y]'
 
-(Byrd, Nocedal & Schnabel 1994, equation 3.1). So H g takes one pass over the history for S'g and Y'g, arithmetic on matrices
-of `history_size` rows, and one pass for the combination (the form of Chen, Wang & Zhou 2014); S'Y and Y'Y are kept, one
-column new at each pair. Dot products are sums over a list of tensors, one a parameter, so that tensors keep their layouts.
+(Byrd, Nocedal & Schnabel 1994, equation 3.1). So H g takes one pass over the pairs for S'g and Y'g, arithmetic on
+matrices of `history_size` rows, and one pass for the combination, where the two-loop recursion takes each vector
+twice and in turn (the idea of Chen, Wang & Zhou 2014). R^-1 and Y'Y are kept: a new pair adds a column, and the
+oldest takes its row and column along, because R^-1 is triangular, too. Dot products are sums over a list of tensors,
+one a parameter, so that tensors keep their shapes and layouts.
 """
 
 import functools
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays, Scalar, Small, Tensor
+import numpy as np
+
+from keras_addons_l6.kernels.arrays import NumpyArrays, Scalar, Small, Tensor
 
 CURVATURE = 10.0  # a pair is kept if s'y > CURVATURE u |s| |y|, u the unit roundoff of the scalars
 
 
 class History(NamedTuple):
-    """Curvature pairs s = x' - x and y = g' - g in rings of m = `history_size` rows, empty ones zero."""
+    """Curvature pairs s = x' - x and y = g' - g, in rings of m = `history_size` rows."""
 
     s: Sequence[Tensor]  # one a parameter, (m, *shape)
     y: Sequence[Tensor]
-    products: Small  # (2, m, m): S'Y and Y'Y, ordered by age with the newest pair last
-    slot: Scalar  # the row that the next pair goes to
+    products: (
+        Small  # (2, m, m): S'Y, of which only the upper triangle counts, and Y'Y; the newest pair is last
+    )
+    slot: Scalar  # the row that the next pair goes to: the oldest pair's, or the first that is free
     pairs: Scalar  # how many there are
 
 
 def dot(arrays: NumpyArrays, x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
-    """x'y of two lists of tensors."""
-    return sum(arrays.dot(a, b) for a, b in zip(x, y, strict=True))
+    """The dot product of two lists of tensors."""
+    return functools.reduce(operator.add, map(arrays.dot, x, y))
 
 
 def largest(arrays: NumpyArrays, x: Sequence[Tensor]) -> Tensor:
-    """The largest magnitude in a list of tensors."""
-    return functools.reduce(arrays.maximum, (arrays.largest(a) for a in x))
+    """The largest magnitude of a component in a list of tensors."""
+    return functools.reduce(arrays.maximum, map(arrays.largest, x))
 
 
 def store(
-    arrays: NumpyArrays,
-    history: History,
-    s: Sequence[Tensor],
-    y: Sequence[Tensor],
-    wanted: Scalar,
+    arrays: NumpyArrays, history: History, s: Sequence[Tensor], y: Sequence[Tensor], wanted: Scalar
 ) -> tuple[History, Scalar]:
-    """The history with the pair s, y in place of the oldest if `wanted`, and whether it is kept: s'y > 10 u |s| |y|."""
+    """Put a pair in place of the oldest if it is `wanted` and s'y > 10 u |s| |y|.
+
+    Returns:
+        The history, `products` apart (see `with_newest`), and whether the pair was put there.
+    """
     sy, ss, yy = arrays.scalars([dot(arrays, s, y), dot(arrays, s, s), dot(arrays, y, y)])
     bound = CURVATURE * arrays.unit_roundoff * (arrays.small.sqrt(ss) * arrays.small.sqrt(yy))
-    keep = wanted & (sy > bound)
+    keep = wanted & (sy > bound) & arrays.isfinite(yy)
     size = history.products.shape[-1]
-    return history._replace(
+    stored = history._replace(
         s=tuple(arrays.put(ring, history.slot, row, keep) for ring, row in zip(history.s, s, strict=True)),
         y=tuple(arrays.put(ring, history.slot, row, keep) for ring, row in zip(history.y, y, strict=True)),
         slot=arrays.select(keep, (history.slot + 1) % size, history.slot),
         pairs=arrays.select(keep, arrays.small.minimum(history.pairs + 1, size), history.pairs),
-    ), keep
-
-
-def inner(arrays: NumpyArrays, history: History, x: Sequence[Tensor]) -> tuple[Small, Small]:
-    """S'x and Y'x, ordered by age."""
-    by_age = _rows_by_age(arrays, history)
-    return tuple(
-        arrays.small.take(sum(arrays.inner(ring, v) for ring, v in zip(rings, x, strict=True)), by_age)
-        for rings in (history.s, history.y)
     )
+    return stored, keep
 
 
-def with_newest(arrays: NumpyArrays, history: History, y: Sequence[Tensor]) -> Small:
-    """The products after the pair that was stored last, whose difference of gradients is y."""
-    sy, yy = inner(arrays, history, y)
-    return arrays.small.stack(
-        [_shift(arrays, history.products[0], sy), _shift(arrays, history.products[1], yy)]
-    )
+def measure(arrays: NumpyArrays, history: History, *vectors: Sequence[Tensor]) -> Small:
+    """S'x and Y'x of each of k vectors x, shape (k, 2, m), the oldest pair first; zeros where there is no pair."""
+    size = history.products.shape[-1]
+    by_age = (history.slot + _ages(size)) % size
+    products = [[_product(arrays, rings, x) for rings in (history.s, history.y)] for x in vectors]
+    by_row = arrays.stack(products)
+    return arrays.small.where(_known(history), arrays.gather(by_row, by_age), 0)
 
 
-def multiply(arrays: NumpyArrays, history: History, gradient: Sequence[Tensor]) -> Sequence[Tensor]:
-    """H g, by the equation at the head of this file; g itself without pairs."""
-    small = arrays.small
-    sy, yy = history.products[0], history.products[1]
-    size = sy.shape[-1]
-    age = small.arange(size, dtype="int32")
-    known = age >= size - history.pairs
-    diagonal = small.where(known, small.diagonal(sy), 1)
-    gamma = arrays.select(history.pairs > 0, sy[-1, -1] / arrays.select(history.pairs > 0, yy[-1, -1], 1), 1)
-    upper = (age[:, None] < age[None, :]) & known[:, None] & known[None, :]
-    r = small.where(upper, sy, 0) + small.diag(diagonal)
-    sg, yg = (small.where(known, product, 0) for product in inner(arrays, history, gradient))
-    q = arrays.solve_triangular(r, sg, lower=False)
-    yyq = small.matmul(small.where(known, yy, 0), q)
-    p = arrays.solve_triangular(small.transpose(r), diagonal * q + gamma * (yyq - yg), lower=True)
-    by_row = (age - history.slot) % size
-    p, q = small.take(small.where(known, p, 0), by_row), small.take(small.where(known, q, 0), by_row)
+def with_newest(arrays: NumpyArrays, history: History, newest: Small) -> Small:
+    """The products with the newest pair, of S'y and Y'y = `newest`, shape (2, m), and without the oldest.
+
+    [R r; 0 rho]^-1 = [R^-1, -R^-1 r / rho; 0, 1 / rho], where r = S'y and rho = s'y.
+    """
+    small, r, rho = arrays.small, newest[0, :-1], newest[0, -1]
+    younger = history.products[:, 1:, 1:]
+    column = small.concatenate([-arrays.product(younger[0], r), small.ones_like(r[:1])]) / rho
+    columns = arrays.stack([column, newest[1]])
+    rows = arrays.stack([small.zeros_like(r), newest[1, :-1]])
+    return small.concatenate([small.concatenate([younger, rows[:, None]], axis=1), columns[:, :, None]], axis=2)
+
+
+def direction(
+    arrays: NumpyArrays, history: History, gradient: Sequence[Tensor], inner: Small
+) -> Sequence[Tensor]:
+    """The search direction -H g, `inner` being S'g and Y'g; -g without pairs."""
+    gamma, on_s, on_y = _coefficients(arrays, history, inner)
     return tuple(
-        arrays.scale(gamma, g) + arrays.combine(p, s) - arrays.combine(gamma * q, y)
+        arrays.scale(-gamma, g) + arrays.combine(on_s, s) + arrays.combine(on_y, y)
         for g, s, y in zip(gradient, history.s, history.y, strict=True)
     )
 
 
-def _rows_by_age(arrays: NumpyArrays, history: History) -> Small:
-    """Rows of the rings, oldest (or empty) first."""
+def _coefficients(arrays: NumpyArrays, history: History, inner: Small) -> tuple[Scalar, Small, Small]:
+    """From S'g and Y'g the scalar gamma and, by rows, the vectors p and q of -H g = -gamma g + S p + Y q.
+
+    By the equation at the head of this file, with v = R^-1 S'g:
+    p = -R^-T (D v + gamma (Y'Y v - Y'g)) and q = gamma v.
+    """
+    small, size = arrays.small, history.products.shape[-1]
+    inverse, yy = history.products[0], history.products[1]
+    d = 1 / small.where(_known(history), small.diagonal(inverse), 1)
+    gamma = d[-1] / arrays.select(history.pairs > 0, yy[-1, -1], 1.0)
+    v = arrays.product(inverse, inner[0])
+    p = -arrays.product(arrays.small.transpose(inverse), d * v + gamma * (arrays.product(yy, v) - inner[1]))
+    by_row = (_ages(size) - history.slot) % size
+    return gamma, arrays.gather(p, by_row), arrays.gather(gamma * v, by_row)
+
+
+def _product(arrays: NumpyArrays, rings: Sequence[Tensor], x: Sequence[Tensor]) -> Small:
+    """The product of each row of a list of rings with a list of tensors."""
+    return functools.reduce(operator.add, map(arrays.inner, rings, x))
+
+
+def _known(history: History) -> Small:
+    """Whether there is a pair, the newest last."""
     size = history.products.shape[-1]
-    return (history.slot + arrays.small.arange(size, dtype="int32")) % size
+    return _ages(size) >= size - history.pairs
 
 
-def _shift(arrays: NumpyArrays, products: Small, newest: Small) -> Small:
-    """Products without the oldest pair's, and with the newest pair's as last row and column."""
-    small = arrays.small
-    younger = small.concatenate([products[1:, 1:], newest[None, :-1]], axis=0)
-    return small.concatenate([younger, newest[:, None]], axis=1)
+@functools.cache
+def _ages(size: int) -> np.ndarray:
+    return np.arange(size, dtype="int32")
+

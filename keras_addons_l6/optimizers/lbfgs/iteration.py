@@ -116,6 +116,8 @@ class State(NamedTuple):
     counts: Small  # their whole numbers, int32
 
 
+VECTORS, TENSORS = 3, 5  # State's fields that are vectors, and those that are vectors or rings; the others are small
+
 REAL_NAMES = Search._fields[: line_search.REALS] + Progress._fields[:REALS]
 COUNT_NAMES = Search._fields[line_search.REALS :] + Progress._fields[REALS:]
 
@@ -131,9 +133,8 @@ def init(arrays: NumpyArrays, settings: Settings, parameters: Sequence[Tensor]) 
 
     def beside(*rows: int) -> Sequence[Tensor]:
         dtypes = [working_dtype(arrays.dtype(x)) for x in parameters]
-        return tuple(
-            arrays.zeros((*rows, *x.shape), dtype) for x, dtype in zip(parameters, dtypes, strict=True)
-        )
+        zeros = (arrays.zeros((*rows, *x.shape), d) for x, d in zip(parameters, dtypes, strict=True))
+        return tuple(map(arrays.tensor, zeros))
 
     size = settings.history_size
     return State(
@@ -187,8 +188,8 @@ def step(
     Returns:
         The next state and the point to evaluate next: the accepted point once the run has ended.
     """
-    state = state._replace(products=arrays.local(state.products))
-    gradient = tuple(arrays.cast(g, arrays.dtype(d)) for g, d in zip(gradient, state.direction, strict=True))
+    given, state, trial = state, _viewed(arrays, state), tuple(map(arrays.view, trial))
+    gradient = tuple(map(arrays.cast_like, map(arrays.view, gradient), state.direction))
     search, progress = _unpack(arrays, state)
     active = (progress.status == STARTING) | (progress.status == RUNNING)
     evaluation = _evaluate(arrays, search, state.direction, gradient, value)
@@ -198,16 +199,17 @@ def step(
     state, slope, slot, pairs = _move(arrays, state, search, progress, verdict, trial, gradient)
     first_step = arrays.select(pairs > 0, float(settings.learning_rate), 1.0)
     value = arrays.select(verdict.moved, evaluation.point.value, search.value)
-    following = _choose(
-        arrays,
-        verdict.moved | verdict.drops_history | verdict.drops_values,
-        line_search.begin(first_step, value, slope),
-        line_search.advance(arrays, search, evaluation.point, evaluation.finite, tolerance),
+    anew = verdict.moved | verdict.drops_history | verdict.drops_values
+    following = arrays.either(
+        anew,
+        lambda: line_search.begin(first_step, value, slope),
+        lambda: line_search.advance(arrays, search, evaluation.point, evaluation.finite, tolerance),
     )
     progress = _progress(arrays, settings, search, progress, verdict, evaluation)
-    search = _choose(arrays, active, following, search)
+    search = Search(*arrays.either(active, lambda: following, lambda: search))
     trial, collapsed = _next_trial(arrays, state, search, progress.status == RUNNING)
-    return _pack(arrays, state, search, progress._replace(slot=slot, pairs=pairs, collapsed=collapsed)), trial
+    state = _pack(arrays, state, search, progress._replace(slot=slot, pairs=pairs, collapsed=collapsed))
+    return _given_back(arrays, given, state), tuple(map(arrays.tensor, trial))
 
 
 class Evaluation(NamedTuple):
@@ -237,7 +239,7 @@ def _evaluate(
 ) -> Evaluation:
     """The trial's value and slope, and the largest component of its gradient."""
     found = [dot(arrays, gradient, direction), largest(arrays, gradient)]
-    slope, norm, value = arrays.scalars([*found, found[0] * 0 if value is None else value])
+    slope, norm, value = arrays.scalars([*found, found[0] * 0 if value is None else arrays.view(value)])
     finite = arrays.isfinite(slope) & arrays.isfinite(norm) & arrays.isfinite(value)
     return Evaluation(Point(search.step, value, slope), finite, norm)
 
@@ -311,8 +313,9 @@ def _redirect(
     arrays: NumpyArrays, history: History, kept: Scalar, y: Sequence[Tensor], gradient: Sequence[Tensor]
 ) -> tuple[Small, Sequence[Tensor], Scalar, Scalar]:
     """The products, the direction, its slope g'd and the number of pairs: none where -H g does not descend."""
-    products = arrays.cond(kept, lambda: pairs_of.with_newest(arrays, history, y), lambda: history.products)
-    direction = pairs_of.direction(arrays, history._replace(products=products), gradient)
+    inner = pairs_of.measure(arrays, history, y, gradient)
+    products = arrays.select(kept, pairs_of.with_newest(arrays, history, inner[0]), history.products)
+    direction = pairs_of.direction(arrays, history._replace(products=products), gradient, inner[1])
     slope = arrays.scalars([dot(arrays, gradient, direction)])[0]
     descends = (slope < 0) & arrays.isfinite(slope) & (history.pairs > 0)
     direction, slope, pairs = arrays.cond(
@@ -320,7 +323,7 @@ def _redirect(
         lambda: (direction, slope, history.pairs),
         lambda: (*_steepest(arrays, gradient), history.pairs * 0),
     )
-    return products, direction, slope, pairs
+    return arrays.select(pairs > 0, products, 0 * products), direction, slope, pairs
 
 
 def _steepest(arrays: NumpyArrays, gradient: Sequence[Tensor]) -> tuple[Sequence[Tensor], Scalar]:
@@ -390,7 +393,7 @@ def _next_trial(
 
     def along(step: Scalar) -> Sequence[Tensor]:
         ahead = zip(state.point, state.direction, strict=True)
-        return tuple(arrays.cast(x + arrays.scale(step, d), arrays.dtype(x)) for x, d in ahead)
+        return tuple(arrays.cast_like(x + arrays.scale(step, d), x) for x, d in ahead)
 
     trial = along(search.step)
     collapsed = arrays.cond(
@@ -414,9 +417,17 @@ def _is_either(
     return arrays.select((from_left == 0) | (from_right == 0), 1, 0)
 
 
-def _choose(arrays: NumpyArrays, condition: Scalar, yes: Search, no: Search) -> Search:
-    """One of two searches."""
-    return Search(*(arrays.select(condition, a, b) for a, b in zip(yes, no, strict=True)))
+def _viewed(arrays: NumpyArrays, state: State) -> State:
+    """A state of the caller's as the operations take it."""
+    tensors = (tuple(map(arrays.view, part)) for part in state[:TENSORS])
+    return State(*tensors, *map(arrays.local, state[TENSORS:]))
+
+
+def _given_back(arrays: NumpyArrays, given: State, state: State) -> State:
+    """The next state as the caller takes it."""
+    point, gradient, direction = (tuple(map(arrays.tensor, part)) for part in state[:VECTORS])
+    s, y = (tuple(map(arrays.written, before, after)) for before, after in ((given.s, state.s), (given.y, state.y)))
+    return State(point, gradient, direction, s, y, *state[TENSORS:])
 
 
 def _unpack(arrays: NumpyArrays, state: State) -> tuple[Search, Progress]:

@@ -7,7 +7,7 @@ an open bracket grows to where the secant of its last two slopes points, not alw
 
 from typing import NamedTuple
 
-from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays, Scalar
+from keras_addons_l6.kernels.arrays import NumpyArrays, Scalar
 
 BRACKETING, SECANT, SECOND_SECANT, BISECTION = range(4)
 
@@ -91,8 +91,9 @@ def advance(
     is_left = finite & (trial.slope < 0) & low
     left = Point(search.left, search.left_value, search.left_slope)
     right = Point(search.right, search.right_value, search.right_slope)
-    replaced = _choose(arrays, is_left, left, right)
-    left, right = _choose(arrays, is_left, trial, left), _choose(arrays, is_left, right, trial)
+    left, right, replaced = (
+        Point(*arrays.either(is_left, lambda: yes, lambda: no)) for yes, no in ((trial,left),(right,trial),(left,right))
+    )
     high = select(is_left, search.high, select(finite & (trial.slope >= 0), 0, 1))
 
     closed, closed_phase = _interpolate(arrays, search, left, right, trial, replaced, tolerance.noise)
@@ -159,7 +160,3 @@ def _secant(a: Point, b: Point) -> Scalar:
     """Where the line through two slopes is zero: (a phi'(b) - b phi'(a)) / (phi'(b) - phi'(a))."""
     return a.step + (b.step - a.step) * (a.slope / (a.slope - b.slope))
 
-
-def _choose(arrays: NumpyArrays, condition: Scalar, yes: Point, no: Point) -> Point:
-    """One of two points."""
-    return Point(*(arrays.select(condition, a, b) for a, b in zip(yes, no, strict=True)))

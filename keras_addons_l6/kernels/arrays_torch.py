@@ -1,0 +1,121 @@
+"""The operations of `arrays` on torch: tensors there, scalars and small arrays in NumPy."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+
+from keras_addons_l6.kernels.arrays import NumpyArrays, Scalar, Small, Tensor
+
+
+class TorchArrays(NumpyArrays):
+    """torch's tensors, run eagerly.
+
+    Products are vector by vector and matrix by vector, which no accelerator forms in TF32.
+    """
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """As for NumPy, and nothing is recorded for differentiation."""
+        stack = contextlib.ExitStack()
+        stack.enter_context(np.errstate(all="ignore"))
+        stack.enter_context(torch.no_grad())
+        return stack
+
+    def local(self, x: Any) -> Small:
+        """A small array on the host."""
+        return on_host(x)
+
+    def scalars(self, values: Sequence[Tensor]) -> Sequence[Scalar]:
+        """Numbers found on tensors, as scalars of dtype `real`, in one transfer."""
+        if values[0].is_cpu:
+            return tuple(np.array([float(value) for value in values], self.real))
+        found = torch.stack([value.to(getattr(torch, self.real)) for value in values])
+        return tuple(found.cpu().numpy())
+
+    def zeros(self, shape: Sequence[int], dtype: str) -> Tensor:
+        """A tensor of zeros on Keras's device."""
+        return keras.ops.zeros(shape, dtype)
+
+    def dtype(self, x: Tensor) -> str:
+        """The name of a tensor's dtype."""
+        return str(x.dtype).removeprefix("torch.")
+
+    def cast_like(self, x: Tensor, other: Tensor) -> Tensor:
+        """A tensor in the dtype of another."""
+        return x.to(other.dtype)
+
+    def dot(self, x: Tensor, y: Tensor) -> Tensor:
+        """The sum of the products of components."""
+        return torch.dot(x.reshape(-1), y.reshape(-1))
+
+    def largest(self, x: Tensor) -> Tensor:
+        """The largest magnitude of a component; NaN if one is NaN."""
+        return torch.linalg.vector_norm(x, float("inf")) if x.numel() else x.sum()
+
+    def maximum(self, x: Tensor, y: Tensor) -> Tensor:
+        """The larger of two numbers found on tensors; NaN if one is."""
+        return torch.maximum(x, y)
+
+    def differ(self, x: Tensor, y: Tensor) -> Tensor:
+        """1 if some component of x is not that of y, else 0."""
+        return (x != y).any()
+
+    def scale(self, factor: Scalar, x: Tensor) -> Tensor:
+        """Every component times a scalar, in x's dtype."""
+        return x * float(factor)
+
+    def inner(self, ring: Tensor, x: Tensor) -> Small:
+        """The product of x with each row of a ring of shape (m, *x.shape)."""
+        products = torch.mv(ring.reshape(len(ring), -1), x.reshape(-1))
+        return products.cpu().numpy().astype(self.real, copy=False)
+
+    def combine(self, coefficients: Small, ring: Tensor) -> Tensor:
+        """The sum of a ring's rows times their coefficients."""
+        weights = torch.from_numpy(coefficients).to(ring)
+        return torch.mv(ring.reshape(len(ring), -1).T, weights).reshape(ring.shape[1:])
+
+    def put(self, ring: Tensor, slot: Scalar, row: Tensor, keep: Scalar) -> Tensor:
+        """The ring with row `slot` replaced if `keep`, in place."""
+        if keep:
+            ring[int(slot)] = row
+        return ring
+
+
+class SharedArrays(NumpyArrays):
+    """NumPy on the memory of torch's tensors: a call costs a third of torch's, and few components need no threads."""
+
+    def local(self, x: Any) -> Small:
+        """A small array in NumPy."""
+        return on_host(x)
+
+    def view(self, x: Tensor) -> Tensor:
+        """A tensor's memory as a NumPy array."""
+        return x.detach().numpy()
+
+    def tensor(self, x: Tensor) -> Tensor:
+        """A NumPy array's memory as a tensor."""
+        return torch.from_numpy(x)
+
+
+def on_host(x: Any) -> np.ndarray:
+    """A tensor, or what is a NumPy array already, in NumPy."""
+    return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
+
+
+SHARED = 100_000  # components up to which NumPy's shorter calls gain more than torch's threads
+
+
+def arrays(real: str, tensors: Sequence[Tensor]) -> NumpyArrays:
+    """The operations for these tensors or variables, with scalars of dtype `real`."""
+    few = sum(math.prod(x.shape) for x in tensors) <= SHARED
+    return SharedArrays(real) if few and all(map(_is_numpy_like, tensors)) else TorchArrays(real)
+
+
+def _is_numpy_like(x: Tensor) -> bool:
+    """Whether NumPy can compute in a tensor's memory."""
+    native = keras.backend.standardize_dtype(x.dtype) in ("float32", "float64")
+    return native and getattr(x, "value", x).device.type == "cpu"
