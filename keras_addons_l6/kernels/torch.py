@@ -30,6 +30,23 @@ def selu(x: Tensor) -> Tensor:
     return torch.nn.functional.selu(x)
 
 
+def swish(x: Tensor, beta: Tensor) -> Tensor:
+    """`portable.swish`, in one pass where beta is fixed at 1."""
+    return torch.nn.functional.silu(x) if _is_fixed_at_one(beta) else portable.swish(x, beta)
+
+
+def _is_fixed_at_one(beta: Tensor) -> bool:
+    """Whether beta is an untrained weight of value 1; looked up only where that is free and not traced."""
+    return (
+        isinstance(beta, torch.nn.Parameter)
+        and not beta.requires_grad
+        and beta.numel() == 1
+        and beta.device.type == "cpu"
+        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+        and beta.item() == 1
+    )
+
+
 def _centred(x: Tensor, shift: Tensor) -> Tensor:
     """`portable.centred` in one pass; the scale is exact, so the result is the same."""
     return torch.add(-portable.EXACT_SCALE * shift, x, alpha=portable.EXACT_SCALE)

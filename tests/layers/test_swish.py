@@ -62,3 +62,11 @@ def test_keras_and_pytorch_are_reproduced():
     np.testing.assert_allclose(y, X / (1.0 + np.exp(-X.astype("float64"))), rtol=1e-5, atol=1e-7)
     theirs = ops.convert_to_numpy(keras.activations.silu(ops.convert_to_tensor(X)))
     np.testing.assert_allclose(y, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_a_frozen_beta_is_read_at_every_call():
+    """A backend's kernel for beta = 1 must not outlive that value."""
+    layer = Swish(trainable_beta=False)
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(X)), reference.swish(X, 1.0), rtol=1e-5, atol=1e-6)
+    layer.beta.assign(2.0)
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(X)), reference.swish(X, 2.0), rtol=1e-5, atol=1e-6)
