@@ -34,9 +34,10 @@ Results = dict[str, dict[str, list[Row]]]  # backend -> part -> rows
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     options = _options(arguments)
+    conditions = f"{report.machine()} {report.load()}"
     results: Results = {b: {p: measure(b, p, options.quick) for p in PARTS} for b in options.backends}
     peaks = {b: {who: _peak(b, who, options.quick) for who in ("ours", "Keras")} for b in options.backends}
-    content = "\n\n".join([report.machine(), *(tables(b, results[b]) for b in results), _memory_table(peaks)])
+    content = "\n\n".join([conditions, *(tables(b, results[b]) for b in results), _memory_table(peaks)])
     if options.quick:
         print(content)
     else:

@@ -14,13 +14,17 @@ PACKAGES = ("keras", "jax", "tensorflow", "torch", "optax", "numpy")
 
 
 def machine() -> str:
-    """Processor, cores, versions and the day."""
+    """Processor, cores, load, versions and the day."""
     versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)))
     return (
         f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}; "
-        f"{versions}. "
-        f"Measured on {datetime.date.today():%d %B %Y}."
+        f"{versions}. Measured on {datetime.date.today():%d %B %Y}."
     )
+
+
+def load() -> str:
+    """How busy the machine is with other work; ask before starting any."""
+    return f"Other work on the machine at the start: {os.getloadavg()[0]:.1f} processes on average."
 
 
 def _version(package: str) -> str | None:
