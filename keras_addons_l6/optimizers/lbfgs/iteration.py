@@ -188,6 +188,8 @@ def step(
     Returns:
         The next state and the point to evaluate next: the accepted point once the run has ended.
     """
+    if value is None:
+        settings = settings._replace(change_tolerance=0.0)  # no values, no change of them
     given, state, trial = state, _viewed(arrays, state), tuple(map(arrays.view, trial))
     gradient = tuple(map(arrays.cast_like, map(arrays.view, gradient), state.direction))
     search, progress = _unpack(arrays, state)
