@@ -27,7 +27,7 @@ FOLDING = "tests/folding/test_awkward_models.py"
 
 OPTIMIZERS = [
     Fault("Nesterov without momentum", "optimizers/nesterov.py", "    v_next = m * v - a * g\n    x", "    v_next = -a * g\n    x", FORMULAS),
-    Fault("Nesterov without look-ahead", "optimizers/nesterov.py", "    x = x - m * v + (1 + m) * v_next\n    return", "    x = x + v_next\n    return", FORMULAS),
+    Fault("Nesterov without look-ahead", "optimizers/nesterov.py", "    x = x + (m * v_next - a * g)", "    x = x + v_next", FORMULAS),
     Fault("AdaGrad's epsilon in the root", "optimizers/adagrad.py", "    x = x - a * g / (sqrt(s) + eps)\n    return", "    x = x - a * g / sqrt(s + eps)\n    return", FORMULAS),
     Fault("AdaGrad forgets its sum", "optimizers/adagrad.py", "    s = s + g * g\n    x = x - a * g / (sqrt(s) + eps)\n    return", "    s = g * g\n    x = x - a * g / (sqrt(s) + eps)\n    return", FORMULAS),
     Fault("AdaGrad's start ignored", "optimizers/adagrad.py", "Constant(np.float64(self.initial_accumulator_value))", "Constant(np.float64(0.0))", FORMULAS),

@@ -17,7 +17,7 @@ OPTIMIZERS = [
     getattr(optimizers, name) for name in ("Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS")
 ]
 CALLBACKS_AND_BASE = {
-    layers.PReLU: ["dtype", "name", "trainable"],
+    layers.PReLU: ["dtype", "name"],
     optimizers.Adam: [
         "clipnorm",
         "clipvalue",
