@@ -5,8 +5,8 @@ tends to a (phi'(0) + phi'(a)) / 2 as a tends to 0. The losses of different batc
 not shrink with a.
 """
 
+from keras_addons_l6.kernels.arrays import NumpyArrays, Scalar
 from keras_addons_l6.optimizers.lbfgs import iteration
-from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays, Scalar
 from keras_addons_l6.optimizers.lbfgs.iteration import State
 
 CURVED = 3.0  # how far outside the convex bounds a change must lie to count; no convex function gets there

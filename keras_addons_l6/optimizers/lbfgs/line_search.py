@@ -12,7 +12,7 @@ from keras_addons_l6.kernels.arrays import NumpyArrays, Scalar
 BRACKETING, SECANT, SECOND_SECANT, BISECTION = range(4)
 
 # Constants of Hager & Zhang (2005), section 5, under their names; sigma is 0.9 there, and rho a constant 5.
-DELTA = 0.1  # sufficient decrease (T1, T2)
+DELTA = 0.001  # sufficient decrease (T1, T2)
 SIGMA = 0.7  # curvature (T1, T2)
 THETA = 0.5  # where a bracket is cut when nothing better is known (U3)
 GAMMA = 0.66  # a bracket that shrinks less than this in a cycle is bisected (L2)

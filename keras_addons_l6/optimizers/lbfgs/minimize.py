@@ -10,9 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_addons_l6.kernels.arrays import Tensor, arrays_for
 from keras_addons_l6.optimizers.lbfgs import iteration, programs
 from keras_addons_l6.optimizers.lbfgs.arguments import count, settings_from, warn_if_narrower
-from keras_addons_l6.optimizers.lbfgs.arrays import Tensor, arrays_for
 from keras_addons_l6.optimizers.lbfgs.interrupts import DeferredInterrupt
 from keras_addons_l6.optimizers.lbfgs.iteration import MESSAGES, NON_FINITE_START, Settings
 from keras_addons_l6.optimizers.lbfgs.programs import Carry, Limits, Progress

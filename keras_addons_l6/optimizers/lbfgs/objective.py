@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_addons_l6.kernels.arrays import Tensor
 from keras_addons_l6.optimizers.lbfgs import programs
-from keras_addons_l6.optimizers.lbfgs.arrays import Tensor
 from keras_addons_l6.optimizers.lbfgs.iteration import working_dtype
 
 Data = tuple[Any, Any, Any]  # x, y, sample weights: each a tensor, a list or dict of tensors, or None

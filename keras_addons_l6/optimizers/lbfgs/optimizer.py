@@ -10,10 +10,10 @@ import numpy as np
 from keras import ops
 
 from keras_addons_l6.kernels import rules
+from keras_addons_l6.kernels.arrays import NumpyArrays, Scalar, Tensor
 from keras_addons_l6.optimizers.argument_checks import number, optional_count
 from keras_addons_l6.optimizers.lbfgs import consistency, iteration, replicas
 from keras_addons_l6.optimizers.lbfgs.arguments import check_base, check_parameters, settings_from
-from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays, Scalar, Tensor
 from keras_addons_l6.optimizers.lbfgs.iteration import (
     CONVERGED,
     MESSAGES,

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_addons_l6.kernels.arrays import NumpyArrays, Tensor
 from keras_addons_l6.optimizers.lbfgs import iteration
-from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays, Tensor
 from keras_addons_l6.optimizers.lbfgs.iteration import COUNT_NAMES, REAL_NAMES, Settings, State
 
 _backend = importlib.import_module(f"keras_addons_l6.kernels.programs_{keras.backend.backend()}")

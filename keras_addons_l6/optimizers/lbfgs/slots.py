@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_addons_l6.kernels.arrays import NumpyArrays, Scalar, Tensor, arrays_for
 from keras_addons_l6.optimizers.keras_doors import in_stateless_scope
 from keras_addons_l6.optimizers.lbfgs import iteration
-from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays, Scalar, Tensor, arrays_for
 from keras_addons_l6.optimizers.lbfgs.iteration import COUNT_NAMES, REAL_NAMES, State
 
 VECTORS = ("point", "gradient", "direction")  # one tensor a parameter each

@@ -4,6 +4,7 @@ Each function is written over an array namespace `xp` (numpy, jax.numpy or keras
 sum of squares is minimized; numbers in brackets are the paper's. Learning problems give the value.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -365,7 +366,7 @@ def softmax_regression(inputs, labels, decay=1e-4):
 def network(sizes, inputs, loss, decay=0.0, seed=0):
     """A tanh network's loss over a flat vector of kernels and biases, and Glorot's uniform start."""
     rng = np.random.default_rng(seed)
-    shapes = [shape for a, b in zip(sizes[:-1], sizes[1:], strict=True) for shape in ((a, b), (b,))]
+    shapes = [shape for a, b in itertools.pairwise(sizes) for shape in ((a, b), (b,))]
     ends = np.cumsum([0] + [int(np.prod(shape)) for shape in shapes])
     limits = [(6 / sum(shape)) ** 0.5 if len(shape) == 2 else 0.0 for shape in shapes]
     start = np.concatenate(

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_addons_l6.kernels.arrays import NumpyArrays, arrays_for
 from keras_addons_l6.optimizers.lbfgs import history as method
-from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays, arrays_for
 from keras_addons_l6.optimizers.lbfgs.history import History
 from tests.reference import lbfgs as reference
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_addons_l6.kernels.arrays import NumpyArrays
 from keras_addons_l6.optimizers import LBFGS
 from keras_addons_l6.optimizers.lbfgs import iteration
-from keras_addons_l6.optimizers.lbfgs.arrays import NumpyArrays
 from tests.optimizers.lbfgs.models import (
     QUICK,
     Exact,
@@ -347,7 +347,7 @@ class TestWithoutTheLoss:
                 model.optimizer.apply(gradients, model.trainable_variables)
                 value, gradients = self.gradients(model, x, y)
         assert len([w for w in caught if "slopes alone" in str(w.message)]) == 1
-        assert model.optimizer.iterations_accepted > 10
+        assert model.optimizer.iterations_accepted >= 8
         assert value < 0.7 * start
 
     def test_scale_loss_gives_a_custom_loop_its_values(self):
