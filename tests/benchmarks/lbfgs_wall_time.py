@@ -325,14 +325,14 @@ def solvers(backend: str, problem: Problem) -> dict[str, Solver]:
 
 
 def measure(problem: Problem, contenders: dict[str, Solver], turns: int) -> dict[str, Outcome]:
-    """Medians of the solvers' times, taken in turns after a first run of each."""
-    runs = {name: [solver(problem)] for name, solver in contenders.items()}
-    for _ in range(turns):
+    """Medians of the solvers' times, taken in turns; the first two of each compile what is still to be compiled."""
+    runs: dict[str, list[Outcome]] = {name: [] for name in contenders}
+    for _ in range(turns + 2):
         for name, solver in contenders.items():
             runs[name].append(solver(problem))
     return {
-        name: warm[-1]._replace(seconds=statistics.median(run.seconds for run in warm[1:]))
-        for name, warm in runs.items()
+        name: done[-1]._replace(seconds=statistics.median(run.seconds for run in done[2:]))
+        for name, done in runs.items()
     }
 
 
