@@ -118,4 +118,4 @@ def arrays(real: str, tensors: Sequence[Tensor]) -> NumpyArrays:
 def _is_numpy_like(x: Tensor) -> bool:
     """Whether NumPy can compute in a tensor's memory."""
     native = keras.backend.standardize_dtype(x.dtype) in ("float32", "float64")
-    return native and getattr(x, "value", x).device.type == "cpu"
+    return native and keras.ops.convert_to_tensor(x).device.type == "cpu"

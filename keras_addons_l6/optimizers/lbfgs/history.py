@@ -86,7 +86,9 @@ def with_newest(arrays: NumpyArrays, history: History, newest: Small) -> Small:
     column = small.concatenate([-arrays.product(younger[0], r), small.ones_like(r[:1])]) / rho
     columns = arrays.stack([column, newest[1]])
     rows = arrays.stack([small.zeros_like(r), newest[1, :-1]])
-    return small.concatenate([small.concatenate([younger, rows[:, None]], axis=1), columns[:, :, None]], axis=2)
+    return small.concatenate(
+        [small.concatenate([younger, rows[:, None]], axis=1), columns[:, :, None]], axis=2
+    )
 
 
 def direction(
@@ -130,4 +132,3 @@ def _known(history: History) -> Small:
 @functools.cache
 def _ages(size: int) -> np.ndarray:
     return np.arange(size, dtype="int32")
-

@@ -116,7 +116,10 @@ class State(NamedTuple):
     counts: Small  # their whole numbers, int32
 
 
-VECTORS, TENSORS = 3, 5  # State's fields that are vectors, and those that are vectors or rings; the others are small
+VECTORS, TENSORS = (
+    3,
+    5,
+)  # State's fields that are vectors, and those that are vectors or rings; the others are small
 
 REAL_NAMES = Search._fields[: line_search.REALS] + Progress._fields[:REALS]
 COUNT_NAMES = Search._fields[line_search.REALS :] + Progress._fields[REALS:]
@@ -428,7 +431,10 @@ def _viewed(arrays: NumpyArrays, state: State) -> State:
 def _given_back(arrays: NumpyArrays, given: State, state: State) -> State:
     """The next state as the caller takes it."""
     point, gradient, direction = (tuple(map(arrays.tensor, part)) for part in state[:VECTORS])
-    s, y = (tuple(map(arrays.written, before, after)) for before, after in ((given.s, state.s), (given.y, state.y)))
+    s, y = (
+        tuple(map(arrays.written, before, after))
+        for before, after in ((given.s, state.s), (given.y, state.y))
+    )
     return State(point, gradient, direction, s, y, *state[TENSORS:])
 
 
