@@ -38,6 +38,7 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Call arguments", "params_style")]
 nitpicky = False
 suppress_warnings = ["config.cache"]  # sphinx-gallery keeps functions in its configuration
 

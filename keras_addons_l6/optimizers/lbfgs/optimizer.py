@@ -77,7 +77,7 @@ class LBFGS(keras.optimizers.Optimizer):
     Once it has converged, stalled or failed (see `status`), further steps change nothing.
 
     Args:
-        learning_rate: > 0, fixed: the first trial step of every search but the first, whose length is 1/|g|.
+        learning_rate: > 0, fixed: the first trial step of every search but the first, whose length is `1/|g|`.
         history_size: >= 1; curvature pairs kept. Memory: 2 * history_size + 3 times the parameters.
             Physics-informed losses gain from 50 and more.
         gradient_tolerance: >= 0; converged when no component of the gradient exceeds it.
