@@ -38,14 +38,41 @@ def test_every_fault_has_its_own_name_and_its_place_in_the_source():
     assert not lost, f"these occur not exactly once in their file: {lost}"
 
 
-def planted(fault, directory):
-    """A copy of the package with the fault, and the tests beside it."""
+def copied(directory):
+    """A copy of the package, and the tests beside it."""
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "keras_addons_l6", directory / "keras_addons_l6", ignore=skip)
     shutil.copytree(REPOSITORY / "tests", directory / "tests", ignore=skip)
     shutil.copy(REPOSITORY / "pyproject.toml", directory)
+
+
+def planted(fault, directory):
+    """A copy of the package with the fault."""
+    copied(directory)
     file = directory / "keras_addons_l6" / fault.file
     file.write_text(file.read_text().replace(fault.old, fault.new))
+
+
+def run_tests(tests, directory):
+    """Run pytest on `tests` beside the copy of the package."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not full", "--tb=line", *shlex.split(tests)],
+        cwd=directory,
+        env={**os.environ, "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:xdist", "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("tests", sorted({fault.tests for fault in FAULTS}))
+def test_without_a_fault_the_same_tests_pass(tests, tmp_path):
+    """Else a fault would seem noticed by tests that fail anyway."""
+    copied(tmp_path)
+    run = run_tests(tests, tmp_path)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
 
 
 @pytest.mark.parametrize(
@@ -57,23 +84,5 @@ def planted(fault, directory):
 )
 def test_fault_is_noticed(fault, tmp_path):
     planted(fault, tmp_path)
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-m",
-            "not full",
-            "--tb=line",
-            *shlex.split(fault.tests),
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "PYTEST_ADDOPTS": "-p no:cacheprovider -p no:xdist", "PYTHONPATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    run = run_tests(fault.tests, tmp_path)
     assert run.returncode == TESTS_FAILED, f"not noticed:\n{run.stdout[-3000:]}{run.stderr[-1000:]}"
