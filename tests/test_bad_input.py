@@ -61,7 +61,8 @@ def constructions(seed):
     random = np.random.default_rng(seed)
     for _ in range(CONSTRUCTIONS):
         cls = (LAYERS + OPTIMIZERS)[random.integers(len(LAYERS) + len(OPTIMIZERS))]
-        names = random.choice(arguments_of(cls), random.integers(1, 4), replace=False)
+        known = arguments_of(cls)
+        names = random.choice(known, min(len(known), random.integers(1, 4)), replace=False)
         yield cls, {str(name): VALUES[random.integers(len(VALUES))] for name in names}
 
 

@@ -137,6 +137,19 @@ def inspect_batch_norm(model: keras.Model, *, input_signature: Any = None) -> Fo
 
     Raises:
         FoldingError: When the model is not built or cannot be traced.
+
+    Example:
+    >>> import keras
+    >>> from keras_addons_l6.folding import inspect_batch_norm
+    >>> model = keras.Sequential(
+    ...     [
+    ...         keras.Input((4,)),
+    ...         keras.layers.Dense(3),
+    ...         keras.layers.BatchNormalization(name="norm"),
+    ...     ]
+    ... )
+    >>> [(row.layer, row.into) for row in inspect_batch_norm(model).folded]
+    [('norm', ('dense',))]
     """
     return _report(make_plan(record(model, input_signature)))
 
