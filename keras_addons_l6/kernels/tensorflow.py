@@ -36,13 +36,17 @@ def _average_over(x: Tensor, axis: int) -> Tensor:
 
 def _average_of_replicas(x: Tensor, axes: Sequence[int]) -> Tensor:
     """Mean over `axes` of what all replicas of a distribution strategy hold, an empty replica included."""
-    count = portable.size_over(x, axes)
+    count = _size(x, axes)
     total, count = _sum_of_replicas([tf.math.multiply_no_nan(average(x, axes), count), count])
     return total / count
 
 
 def _size_of_replicas(x: Tensor, axes: Sequence[int]) -> Tensor:
-    return _sum_of_replicas([portable.size_over(x, axes)])[0]
+    return _sum_of_replicas([_size(x, axes)])[0]
+
+
+def _size(x: Tensor, axes: Sequence[int]) -> Tensor:
+    return tf.cast(portable.size_over(x, axes), x.dtype)  # a bare number would travel as float32
 
 
 def _sum_of_replicas(tensors: list[Tensor]) -> list[Tensor]:

@@ -1,12 +1,13 @@
 """Training over eight virtual devices with `keras.distribution` takes the single-device path."""
 
+import keras
 import pytest
 
 from tests.distribution import problem, worker
 
 EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
 
-pytestmark = pytest.mark.skipif("keras.config.backend() != 'jax'", reason="keras.distribution runs on JAX")
+pytestmark = pytest.mark.skipif(keras.config.backend() != "jax", reason="keras.distribution runs on JAX")
 
 
 @pytest.fixture(scope="module", params=["data", "model"])

@@ -2,12 +2,13 @@
 
 import json
 
+import keras
 import pytest
 
 from tests.distribution import worker
 
 pytestmark = pytest.mark.skipif(
-    "keras.config.backend() != 'tensorflow'", reason="tf.distribute is TensorFlow's"
+    keras.config.backend() != "tensorflow", reason="tf.distribute is TensorFlow's"
 )
 
 

@@ -1,10 +1,11 @@
 """Training in two processes with torch's DDP takes the single-process path."""
 
+import keras
 import pytest
 
 from tests.distribution import worker
 
-pytestmark = pytest.mark.skipif("keras.config.backend() != 'torch'", reason="DDP is torch's")
+pytestmark = pytest.mark.skipif(keras.config.backend() != "torch", reason="DDP is torch's")
 
 
 def test_two_processes_with_every_optimizer():

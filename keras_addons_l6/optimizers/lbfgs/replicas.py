@@ -35,8 +35,13 @@ def _run_once_tensorflow(update: Update, gradients: Sequence[Tensor], value: Ten
     if not tf.distribute.has_strategy() or replica is None:
         update(gradients, value)
         return
-    found = [*gradients] if value is None else [*gradients, value]
-    total = replica.all_reduce(tf.distribute.ReduceOp.SUM, found)
+    # TensorFlow packs what it adds up into one tensor, so a list of two dtypes is refused.
+    total = list(gradients) if value is None else [*gradients, value]
+    for dtype in dict.fromkeys(x.dtype for x in total):
+        members = [i for i, x in enumerate(total) if x.dtype == dtype]
+        reduced = replica.all_reduce(tf.distribute.ReduceOp.SUM, [total[i] for i in members])
+        for i, x in zip(members, reduced, strict=True):
+            total[i] = x
 
     def merge(strategy: Any, total: Sequence[Tensor]) -> None:
         here = [strategy.experimental_local_results(x)[0] for x in total]
