@@ -31,3 +31,8 @@ def repeat(condition: Callable[[Any], Any], body: Callable[[Any], Any], carry: A
     while condition(carry):
         carry = body(carry)
     return carry
+
+
+def outside_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, run as it stands within `torch.compile`, which would take minutes over its many small operations."""
+    return torch.compiler.disable(function)

@@ -56,9 +56,8 @@ class _Layout:
         self._shapes = [tuple(leaf.shape) for leaf in leaves]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         self._dtypes = [keras.backend.standardize_dtype(leaf.dtype) for leaf in leaves]
-        self._members = {
-            d: [i for i, own in enumerate(self._dtypes) if own == d] for d in dict.fromkeys(self._dtypes)
-        }
+        worked = [iteration.working_dtype(dtype) for dtype in self._dtypes]
+        self._members = {d: [i for i, own in enumerate(worked) if own == d] for d in dict.fromkeys(worked)}
         self.start = self.vectors(leaves)
 
     @property
@@ -71,8 +70,7 @@ class _Layout:
         """One vector for each dtype."""
         flat = [ops.reshape(leaf, (-1,)) for leaf in leaves]
         return tuple(
-            flat[members[0]] if len(members) == 1 else ops.concatenate([flat[i] for i in members])
-            for members in self._members.values()
+            _joined([ops.cast(flat[i], dtype) for i in members]) for dtype, members in self._members.items()
         )
 
     def leaves(self, vectors: Sequence[Tensor]) -> list[Tensor]:
@@ -81,13 +79,18 @@ class _Layout:
         for vector, members in zip(vectors, self._members.values(), strict=True):
             start = 0
             for i in members:
-                found[i] = ops.reshape(vector[start : start + self._sizes[i]], self._shapes[i])
+                leaf = ops.reshape(vector[start : start + self._sizes[i]], self._shapes[i])
+                found[i] = ops.cast(leaf, self._dtypes[i])
                 start += self._sizes[i]
         return [found[i] for i in range(len(self._shapes))]
 
     def pack(self, leaves: Sequence[Tensor]) -> Any:
         """The tensors in x0's structure."""
         return keras.tree.pack_sequence_as(self._structure, list(leaves))
+
+
+def _joined(vectors: list[Tensor]) -> Tensor:
+    return vectors[0] if len(vectors) == 1 else ops.concatenate(vectors)
 
 
 def minimize(
@@ -206,7 +209,7 @@ class _Run:
 
     def _evaluate_once(self) -> Carry:
         start = self._layout.start
-        state = iteration.init(self._arrays, self._settings, start)
+        state = programs.starting_state(self._arrays, self._settings, start)
         return self.chunk(
             Carry(state, start, ()), (), self.limits._replace(evaluations=programs.count_on_device(1))
         )

@@ -56,7 +56,12 @@ class FullBatch:
 
     def values(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Current values of the trainable variables, and of the others where they are carried along."""
-        trainable = tuple(ops.copy(ops.convert_to_tensor(v)) for v in self.trainable)
+        trainable = tuple(
+            ops.cast(
+                ops.copy(ops.convert_to_tensor(v)), working_dtype(keras.backend.standardize_dtype(v.dtype))
+            )
+            for v in self.trainable
+        )
         return trainable, () if self._in_place else tuple(ops.convert_to_tensor(v) for v in self.carried)
 
     def values_of_all(self) -> tuple[list[Tensor], list[Tensor]]:

@@ -12,7 +12,7 @@ from keras import ops
 from keras_addons_l6.kernels import rules
 from keras_addons_l6.kernels.arrays import NumpyArrays, Scalar, Tensor
 from keras_addons_l6.optimizers.argument_checks import number, optional_count
-from keras_addons_l6.optimizers.lbfgs import consistency, iteration, replicas
+from keras_addons_l6.optimizers.lbfgs import consistency, iteration, programs, replicas
 from keras_addons_l6.optimizers.lbfgs.arguments import check_base, check_parameters, settings_from
 from keras_addons_l6.optimizers.lbfgs.iteration import (
     CONVERGED,
@@ -189,6 +189,7 @@ class LBFGS(keras.optimizers.Optimizer):
         self._loss = ops.stop_gradient(loss)
         return super().scale_loss(loss)
 
+    @programs.outside_compiler
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Take one step with the gradients, and with the loss if `scale_loss` was given it.
 
@@ -405,7 +406,7 @@ class LBFGS(keras.optimizers.Optimizer):
     def _update(self, gradients: Sequence[Tensor], value: Tensor | None, trained: np.ndarray) -> None:
         """One train step: reads all, computes, writes all, so that nothing is read after it changed."""
         slots = self._slots
-        weights = tuple(ops.convert_to_tensor(v) for v in slots.parameters)
+        weights = slots.weights()
         value = None if value is None else ops.cast(value, slots.arrays.real)
         state, packed_marks = slots.read(), ops.convert_to_tensor(slots.marks)
         with slots.arrays.scope():

@@ -16,6 +16,7 @@ from keras_addons_l6.optimizers.lbfgs.iteration import COUNT_NAMES, REAL_NAMES, 
 _backend = importlib.import_module(f"keras_addons_l6.kernels.programs_{keras.backend.backend()}")
 compile_program = _backend.compile_program
 value_and_gradient = _backend.value_and_gradient
+outside_compiler = _backend.outside_compiler
 repeat = _backend.repeat
 
 CHUNK_SECONDS = 0.5  # between two looks of the host at a run
@@ -83,6 +84,17 @@ def chunk_program(evaluate: Evaluate, settings: Settings, arrays: NumpyArrays) -
         return repeat(lambda c: active(c, limits), lambda c: body(c, data, limits), carry)
 
     return compile_program(program)
+
+
+def starting_state(arrays: NumpyArrays, settings: Settings, start: Sequence[Tensor]) -> State:
+    """The method's state before anything is evaluated, in the working dtypes of Keras's names for the dtypes."""
+    state = iteration.init(arrays, settings, start)
+    dtypes = [iteration.working_dtype(keras.backend.standardize_dtype(x.dtype)) for x in start]
+    typed = {
+        name: tuple(ops.cast(x, d) for x, d in zip(getattr(state, name), dtypes, strict=True))
+        for name in ("gradient", "direction", "s", "y")
+    }
+    return state._replace(**typed)
 
 
 def progress_of(state: State) -> Progress:

@@ -58,6 +58,12 @@ class Slots:
         self.trained = optimizer.add_variable((len(self.parameters),), dtype="int32", name="trained")
         self.value_accumulator = optimizer.add_variable((), dtype=real, name="value_accumulator")
 
+    def weights(self) -> tuple[Tensor, ...]:
+        """The parameters' values; in half precision they are worked on in float32, and rounded when they are written."""
+        return tuple(
+            keras.ops.cast(_tensor(v), p.dtype) for v, p in zip(self.parameters, self.points, strict=True)
+        )
+
     def read(self) -> State:
         """The state as tensors."""
         tensors = {name: tuple(_tensor(v) for v in column) for name, column in self._tensors.items()}
@@ -132,7 +138,7 @@ def _add_beside(optimizer: Any, parameter: Any, name: str, history_size: int) ->
     dtype = keras.backend.standardize_dtype(parameter.dtype)
     return optimizer.add_variable(
         (*rows, *parameter.shape),
-        dtype=dtype if name == "point" else iteration.working_dtype(dtype),
+        dtype=iteration.working_dtype(dtype),
         layout=_layout_beside(parameter, len(rows)),
         name=f"{path_of(parameter).replace('/', '_')}_{name}",
     )
