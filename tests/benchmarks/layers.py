@@ -7,7 +7,8 @@ import keras
 import numpy as np
 
 from tests.benchmarks import methods, timing
-from tests.benchmarks.rows import KERAS, OURS, Row, engine
+from tests.benchmarks.engines import engine
+from tests.benchmarks.rows import KERAS, OURS, Row
 from tests.benchmarks.timing import Effort, Run
 
 SHAPES = ((16, 56, 56, 64), (32, 128, 768), (8, 256, 256, 32))

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks import methods, shapes
-from tests.benchmarks.rows import OURS, engine
+from tests.benchmarks.engines import engine
+from tests.benchmarks.rows import OURS
 
 MEBIBYTE = 2**20
 

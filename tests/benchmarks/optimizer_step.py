@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tests.benchmarks import methods, shapes, timing
-from tests.benchmarks.rows import Row, engine
+from tests.benchmarks.engines import engine
+from tests.benchmarks.rows import Row
 from tests.benchmarks.timing import Effort
 
 TRIAD = "triad"

@@ -1,11 +1,8 @@
-"""One line of a result table, and the choice of the backend that fills it."""
+"""One line of a result table."""
 
-import importlib
 from collections.abc import Mapping
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import NamedTuple
-
-import keras
 
 OURS, KERAS = "ours", "Keras"
 
@@ -23,8 +20,3 @@ class Row(NamedTuple):
         """Time of the fastest contender beside ours that passes the numeric tests."""
         peers = [s for name, s in self.seconds.items() if name != OURS and name not in self.errors]
         return min(peers, default=None)
-
-
-def engine() -> ModuleType:
-    """The module that knows the active backend."""
-    return importlib.import_module(f"tests.benchmarks.on_{keras.config.backend()}")
