@@ -92,7 +92,7 @@ def loss(weights):
 
 sizes = [2, 20, 20, 20, 20, 1]
 start = [
-    [rng.normal(size=(m, n)).astype("float32") * np.sqrt(2 / (m + n)), np.zeros(n, "float32")]
+    [(rng.normal(size=(m, n)) * np.sqrt(2 / (m + n))).astype("float32"), np.zeros(n, "float32")]
     for m, n in itertools.pairwise(sizes)
 ]
 path = []
@@ -100,6 +100,7 @@ result = minimize(
     loss,
     start,
     history_size=50,
+    max_iterations=2500,
     max_evaluations=2500,
     change_tolerance=0.0,
     callback=lambda r: path.append((r.evaluations, r.fun)),
