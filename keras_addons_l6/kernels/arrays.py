@@ -100,7 +100,7 @@ class NumpyArrays:
 
     def dtype(self, x: Tensor) -> str:
         """The name of a tensor's dtype."""
-        return str(x.dtype)
+        return keras.backend.standardize_dtype(x.dtype)
 
     def cast_like(self, x: Tensor, other: Tensor) -> Tensor:
         """A tensor in the dtype of another."""
@@ -206,10 +206,6 @@ class KerasArrays(NumpyArrays):
     def zeros(self, shape: Sequence[int], dtype: str) -> Tensor:
         """A tensor of zeros."""
         return keras.ops.zeros(shape, dtype)
-
-    def dtype(self, x: Tensor) -> str:
-        """The name of a tensor's dtype."""
-        return keras.backend.standardize_dtype(x.dtype)
 
     def cast_like(self, x: Tensor, other: Tensor) -> Tensor:
         """A tensor in the dtype of another."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+import keras
 import tensorflow as tf
 
-from keras_addons_l6.kernels.arrays import KerasArrays, Small, Tensor
+from keras_addons_l6.kernels.arrays import KerasArrays, Scalar, Small, Tensor
 
 
 def rounds_products() -> bool:
@@ -26,6 +27,11 @@ class TensorFlowArrays(KerasArrays):
         if rounds_products():
             return super().combine(coefficients, ring)
         return tf.tensordot(tf.cast(coefficients, ring.dtype), ring, axes=1)
+
+    def put(self, ring: Tensor, slot: Scalar, row: Tensor, keep: Scalar) -> Tensor:
+        """The ring with row `slot` replaced if `keep`; the row is gathered: XLA compiles `slice` anew for each slot."""
+        start = tf.stack([slot] + [0] * (len(ring.shape) - 1))
+        return keras.ops.slice_update(ring, start, tf.where(keep, row, tf.gather(ring, slot))[None])
 
 
 def arrays(real: str, tensors: Sequence[Tensor]) -> KerasArrays:

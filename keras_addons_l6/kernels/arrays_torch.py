@@ -40,10 +40,6 @@ class TorchArrays(NumpyArrays):
         """A tensor of zeros on Keras's device."""
         return keras.ops.zeros(shape, dtype)
 
-    def dtype(self, x: Tensor) -> str:
-        """The name of a tensor's dtype."""
-        return str(x.dtype).removeprefix("torch.")
-
     def cast_like(self, x: Tensor, other: Tensor) -> Tensor:
         """A tensor in the dtype of another."""
         return x.to(other.dtype)
@@ -98,7 +94,7 @@ class SharedArrays(NumpyArrays):
 
     def tensor(self, x: Tensor) -> Tensor:
         """A NumPy array's memory as a tensor."""
-        return torch.from_numpy(x)
+        return torch.from_numpy(np.asarray(x))  # NumPy makes scalars of arrays without axes
 
 
 def on_host(x: Any) -> np.ndarray:

@@ -83,7 +83,7 @@ def with_newest(arrays: NumpyArrays, history: History, newest: Small) -> Small:
     """
     small, r, rho = arrays.small, newest[0, :-1], newest[0, -1]
     younger = history.products[:, 1:, 1:]
-    column = small.concatenate([-arrays.product(younger[0], r), small.ones_like(r[:1])]) / rho
+    column = small.concatenate([-arrays.product(younger[0], r), small.ones_like(newest[0, -1:])]) / rho
     columns = arrays.stack([column, newest[1]])
     rows = arrays.stack([small.zeros_like(r), newest[1, :-1]])
     return small.concatenate(

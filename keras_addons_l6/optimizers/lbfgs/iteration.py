@@ -398,7 +398,7 @@ def _next_trial(
 
     def along(step: Scalar) -> Sequence[Tensor]:
         ahead = zip(state.point, state.direction, strict=True)
-        return tuple(arrays.cast_like(x + arrays.scale(step, d), x) for x, d in ahead)
+        return tuple(arrays.cast_like(arrays.cast_like(x, d) + arrays.scale(step, d), x) for x, d in ahead)
 
     trial = along(search.step)
     collapsed = arrays.cond(

@@ -33,8 +33,8 @@ def kind(request):
     def make(dtype):
         if request.param == "numpy":
             return NumpyArrays(dtype), np.array
-        tensors = [keras.ops.zeros(shape, dtype) for shape in SHAPES]
-        return arrays_for(tensors), keras.ops.convert_to_tensor
+        arrays = arrays_for([keras.ops.zeros(shape, dtype) for shape in SHAPES])
+        return arrays, lambda x: arrays.view(keras.ops.convert_to_tensor(x))
 
     return make
 
@@ -50,8 +50,13 @@ def add(arrays, history, s, y):
     """Store a pair and bring the products up to date."""
     history, kept = method.store(arrays, history, s, y, np.bool_(True))
     if bool(kept):
-        history = history._replace(products=method.with_newest(arrays, history, y))
+        newest = method.measure(arrays, history, y)[0]
+        history = history._replace(products=method.with_newest(arrays, history, newest))
     return history, bool(kept)
+
+
+def direction(arrays, history, gradient):
+    return flat(method.direction(arrays, history, gradient, method.measure(arrays, history, gradient)[0]))
 
 
 def random_pairs(count, seed=0, condition=1e3):
@@ -74,7 +79,7 @@ def test_direction_is_that_of_dense_bfgs_and_of_two_loops(kind, size, count):
         for s, y in pairs:
             history, kept = add(arrays, history, split(s, "float64", convert), split(y, "float64", convert))
             assert kept
-        found = flat(method.multiply(arrays, history, split(gradient, "float64", convert)))
+        found = -direction(arrays, history, split(gradient, "float64", convert))
     recent = pairs[-size:] if count else []
     # Both references and the method solve systems whose condition is at most that of the pairs' matrices, 1e3 squared;
     # each takes about 100 operations a component.
@@ -97,7 +102,7 @@ def test_float32_direction_is_as_exact_as_two_loops(kind):
         with arrays.scope():
             for s, y in single:
                 history, _ = add(arrays, history, split(s, "float32", convert), split(y, "float32", convert))
-            found = flat(method.multiply(arrays, history, split(gradient, "float32", convert)))
+            found = -direction(arrays, history, split(gradient, "float32", convert))
         ours.append(np.linalg.norm(found - exact) / np.linalg.norm(exact))
         theirs.append(
             np.linalg.norm(reference.two_loop(single, gradient.astype("float32")) - exact)
@@ -105,3 +110,56 @@ def test_float32_direction_is_as_exact_as_two_loops(kind):
         )
     # docs/lbfgs_tuning.md: the geometric mean of the ratio is 1 to 4; twice that leaves room for other summation orders.
     assert np.exp(np.mean(np.log(ours))) <= 8 * np.exp(np.mean(np.log(theirs)))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pairs_of_no_or_negative_curvature_are_refused(kind, dtype):
+    """Kept if s'y > 10 u |s| |y|: relative, so that the scale of the loss (of y) or of x (of s) decides nothing."""
+    arrays, convert = kind(dtype)
+    history = empty(arrays, 3, dtype)
+    s, across = np.zeros(SIZE), np.zeros(SIZE)
+    s[0], across[1] = 1.0, 1.0
+    u = np.finfo(dtype).eps / 2
+    with arrays.scope():
+        for cosine, expected in ((1.0, True), (100 * u, True), (u, False), (0.0, False), (-1.0, False)):
+            y = cosine * s + across
+            for power in (-40, 0, 40):
+                rows = split(s, dtype, convert), split(2.0**power * y, dtype, convert)
+                stored, kept = method.store(arrays, history, *rows, np.bool_(True))
+                assert bool(kept) == expected
+                assert int(stored.pairs) == int(expected)
+                history = empty(arrays, 3, dtype)  # rings may be written in place
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_pair_that_is_not_kept_changes_nothing(kind):
+    arrays, convert = kind("float64")
+    pairs, gradient = random_pairs(4)
+    history = empty(arrays, 3, "float64")
+    with arrays.scope():
+        for s, y in pairs:
+            history, _ = add(arrays, history, split(s, "float64", convert), split(y, "float64", convert))
+        before = direction(arrays, history, split(gradient, "float64", convert))
+        s, y = (split(x, "float64", convert) for x in pairs[0])
+        unwanted, kept = method.store(arrays, history, s, y, np.bool_(False))
+        assert not bool(kept)
+        uphill, kept = method.store(arrays, unwanted, s, [-x for x in y], np.bool_(True))
+        assert not bool(kept)
+        np.testing.assert_array_equal(direction(arrays, uphill, split(gradient, "float64", convert)), before)
+
+
+@pytest.mark.usefixtures("float64")
+def test_many_pairs_do_not_wear_the_inverse_out(kind):
+    """R^-1 gains a column at each pair and is never computed afresh: after 60 pairs it must be as exact as after 5."""
+    arrays, convert = kind("float64")
+    pairs, _ = random_pairs(60)
+    history = empty(arrays, 5, "float64")
+    with arrays.scope():
+        for s, y in pairs:
+            history, _ = add(arrays, history, split(s, "float64", convert), split(y, "float64", convert))
+    recent = pairs[-5:]
+    inner = np.triu([[s @ y for _, y in recent] for s, _ in recent])
+    product = np.asarray(keras.ops.convert_to_numpy(history.products))[0] @ inner
+    # Rounding of an inverse, one side: 5 operations an entry, times the condition of R.
+    np.testing.assert_allclose(product, np.eye(5), atol=5 * np.finfo("float64").eps * np.linalg.cond(inner))
