@@ -64,7 +64,9 @@ large = 1e8
 newton_large = newton_seconds[-1] * (large / newton_sizes[-1]) ** 3
 lbfgs_large = lbfgs_seconds[-1] * large / lbfgs_sizes[-1]
 print(
-print(f"Newton: {newton_seconds[-1]:.2f} s at n = {newton_sizes[-1]}; {newton_large / 3.15e7:.0e} y at 1e8")
+    print(
+        f"Newton: {newton_seconds[-1]:.2f} s at n = {newton_sizes[-1]}; {newton_large / 3.15e7:.0e} y at 1e8"
+    )
 )
 print(f"         its Hessian at 1e8: {8 * large**2 / 1e15:.0f} PB")
 print(f"L-BFGS:  {lbfgs_seconds[-1]:.3f} s at n = {lbfgs_sizes[-1]:,}; by n, {lbfgs_large:.0f} s at 1e8")

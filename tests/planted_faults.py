@@ -1,7 +1,5 @@
 """The faults that test_planted_faults.py plants, one at a time: where, what becomes of it, and who must notice."""
 
-
-
 from typing import NamedTuple
 
 

@@ -239,7 +239,9 @@ class LBFGS(keras.optimizers.Optimizer):
         """
         try:
             in_search = self.built and self._slots.number("in_search")
-        except TypeError:  # JAX's trainer emptied the variables for a first step that then failed: let its error pass
+        except (
+            TypeError
+        ):  # JAX's trainer emptied the variables for a first step that then failed: let its error pass
             return
         if in_search:
             self._settle(var_list)
