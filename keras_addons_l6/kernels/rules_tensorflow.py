@@ -43,7 +43,7 @@ def _serves(kernel: Kernel, update: Update) -> bool:
 def _step_in_place(kernel: Kernel, update: Update, coefficients: dict[str, Any]) -> None:
     x, *slots = map(_resource, (update.variable, *_slots(update)))
     if update.decay is not None:
-        x.assign_sub(update.decay * x)
+        tf.raw_ops.AssignSubVariableOp(resource=x.handle, value=update.decay * x)
     scalars = {
         name: value if isinstance(value, float) else tf.cast(value, x.dtype)
         for name, value in coefficients.items()
