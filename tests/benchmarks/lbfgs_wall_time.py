@@ -368,8 +368,8 @@ def direction_row(parameters: int, turns: int) -> str:
     import jax.numpy as jnp
 
     from keras_addons_l6.kernels.arrays import arrays_for
+    from keras_addons_l6.optimizers.lbfgs import history as pairs_of
     from keras_addons_l6.optimizers.lbfgs import iteration
-    from keras_addons_l6.optimizers.lbfgs.history import History, multiply
 
     rng = np.random.default_rng(0)
     gradient = (jnp.asarray(rng.normal(size=parameters).astype("float32")),)
@@ -378,8 +378,8 @@ def direction_row(parameters: int, turns: int) -> str:
     products = jnp.stack([jnp.eye(HISTORY), jnp.eye(HISTORY)])
     shape = state.s[0].shape
     s, y = (jnp.asarray(rng.normal(size=shape).astype("float32")) for _ in "sy")
-    history = History((s,), (y,), products, jnp.int32(3), jnp.int32(HISTORY))
-    direction = jax.jit(lambda h, g: multiply(arrays, h, g))
+    history = pairs_of.History((s,), (y,), products, jnp.int32(3), jnp.int32(HISTORY))
+    direction = jax.jit(lambda h, g: pairs_of.direction(arrays, h, g, pairs_of.measure(arrays, h, g)[0]))
     triad = jax.jit(lambda a, b: a + 2.0 * b)
     times: dict[str, list[float]] = {"direction": [], "triad": []}
     for _ in range(turns + 1):
