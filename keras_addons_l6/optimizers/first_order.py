@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, Unpack
 
-import numpy as np
-
 from keras_addons_l6.kernels import rules
-from keras_addons_l6.optimizers import base_arguments, saved_state
+from keras_addons_l6.optimizers import base_arguments
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.keras_doors import AllVariablesOptimizer
+from keras_addons_l6.optimizers.saved_state import LoadsSavedState
 
 Tensor = Any
 
@@ -22,14 +21,7 @@ class Exclusions:
     var_names: tuple[str, ...] = ()
 
 
-@dataclass
-class WaitingState:
-    """Arrays that were loaded before the variables they belong to existed."""
-
-    arrays: tuple[np.ndarray, ...] = ()
-
-
-class FirstOrder(AllVariablesOptimizer):
+class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
     """Runs a subclass's rule, a pure function of gradient, parameter and slots, for all variables.
 
     A subclass gives `rule`, `slot_names()`, `coefficients(a, t)` and its arguments in `get_config()`.
@@ -67,8 +59,7 @@ class FirstOrder(AllVariablesOptimizer):
         super().__init__(base_arguments.checked_rate(learning_rate), **base_arguments.checked(base))
         self._excluded = Exclusions()
         self._excluded_by_config = False
-        self._waiting = WaitingState()
-        self._count_before_slots = len(self.variables)
+        self._await_slots()
 
     def slot_names(self) -> Sequence[str | None]:
         """Names of the slots in the order the rule takes them; None for one this configuration lacks."""
@@ -90,17 +81,13 @@ class FirstOrder(AllVariablesOptimizer):
         """Create the slots, and give them the state that was loaded before they were there."""
         if self.built:
             return
-        before = len(self.variables)
         if self._excluded_by_config:
             self._exclude_again(variables)
         super().build(variables)
         names = [name for name in self.slot_names() if name is not None]
         columns = self.add_optimizer_variables(variables, names, [self.slot_initializer()] * len(names))
         self._slots = dict(zip(names, columns, strict=True))
-        if self._waiting.arrays:
-            with rules.outside_graph():
-                self._load(self._waiting.arrays, first=before)
-            self._waiting = WaitingState()
+        self._slots_are_made()
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Take one step.
@@ -159,26 +146,6 @@ class FirstOrder(AllVariablesOptimizer):
         """Find the variables that a configuration excludes, by their paths."""
         listed = [v for v in variables if _path(v) in self._excluded.var_paths]
         super().exclude_from_weight_decay(var_list=listed, var_names=self._excluded.var_names)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Set the state. What belongs to slots that `build` has yet to create waits for it.
-
-        A state saved before there were slots (a model compiled but not trained) leaves them as they are.
-
-        Raises:
-            ValueError: naming the first slot that the state does not fit; nothing is changed then.
-        """
-        arrays = saved_state.read(store)
-        waiting = not self.built and len(arrays) > len(self.variables)
-        if self.built and len(arrays) == self._count_before_slots:
-            arrays += tuple(v.numpy() for v in self.variables[len(arrays) :])
-        self._load(arrays[: len(self.variables)] if waiting else arrays)
-        self._waiting = WaitingState(arrays if waiting else ())
-
-    def _load(self, arrays: Sequence[np.ndarray], first: int = 0) -> None:
-        saved_state.check_fits(arrays, self.variables, self.name)
-        for variable, array in list(zip(self.variables, arrays, strict=True))[first:]:
-            variable.assign(array)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, and what `exclude_from_weight_decay` was given where it was called."""

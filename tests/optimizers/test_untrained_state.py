@@ -12,6 +12,7 @@ OPTIMIZERS = {
     "rmsprop": lambda: l6.RMSProp(0.1, momentum=0.5, centered=True),
     "adam": lambda: l6.Adam(0.1, amsgrad=True, use_ema=True),
     "adamw": lambda: l6.AdamW(keras.optimizers.schedules.CosineDecay(0.1, 10)),
+    "lbfgs": lambda: l6.LBFGS(history_size=3),
 }
 
 

@@ -33,6 +33,7 @@ from keras_addons_l6.optimizers.lbfgs.slots import (
     zeros_beside,
 )
 from keras_addons_l6.optimizers.lbfgs.traced import known_now, usable
+from keras_addons_l6.optimizers.saved_state import LoadsSavedState
 
 NOTHING, VALUES, SLOPES = range(3)  # what trials are accepted on
 
@@ -56,7 +57,7 @@ NOT_FINITE = (
 
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")
-class LBFGS(keras.optimizers.Optimizer):
+class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
     """Limited-memory BFGS with Hager & Zhang's line search, for `fit` on the full batch.
 
     From gradients g at accepted points x it builds the quasi-Newton direction d = -H g (Liu & Nocedal 1989)
@@ -142,6 +143,7 @@ class LBFGS(keras.optimizers.Optimizer):
         self.change_tolerance = settings.change_tolerance
         self.max_line_search_steps = settings.max_line_search_steps
         self._first_step = settings.learning_rate
+        self._await_slots()
         self._loss: Tensor | None = None
         self._warned: set[str] = set()
 
@@ -179,10 +181,10 @@ class LBFGS(keras.optimizers.Optimizer):
         check_parameters(variables)
         first = len(self.variables)
         super().build(list(variables))
-        self._accumulators = self.variables[
-            first:
-        ]  # Keras makes one a parameter, or none without accumulation
+        # Keras makes one a parameter, or none without accumulation.
+        self._accumulators = self.variables[first:]
         self._slots = Slots(self, variables, self.history_size)
+        self._slots_are_made()
 
     def scale_loss(self, loss: Tensor) -> Tensor:
         """Keep the loss for this step's `apply`, and return it times `loss_scale_factor`."""
@@ -239,9 +241,8 @@ class LBFGS(keras.optimizers.Optimizer):
         """
         try:
             in_search = self.built and self._slots.number("in_search")
-        except (
-            TypeError
-        ):  # JAX's trainer emptied the variables for a first step that then failed: let its error pass
+        except TypeError:
+            # JAX's trainer emptied the variables for a first step that then failed: let its error pass.
             return
         if in_search:
             self._settle(var_list)
@@ -273,9 +274,8 @@ class LBFGS(keras.optimizers.Optimizer):
         points = {id(v): point for v, point in zip(self._slots.parameters, self._slots.points, strict=True)}
         for variable in var_list:
             if id(variable) in points:
-                variable.assign(
-                    ops.copy(points[id(variable)])
-                )  # JAX's trainers delete the arrays of variables
+                # A copy, since JAX's trainers delete the arrays of variables.
+                variable.assign(ops.copy(points[id(variable)]))
         marks = Marks(*numpy_of(self._slots.marks))
         self._slots.write_marks(marks._replace(in_search=0, batches=0))
         for accumulator in self._accumulators:
