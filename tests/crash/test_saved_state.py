@@ -18,7 +18,11 @@ def trained(optimizer, units=3):
 MISMATCHES = {
     "a slot is missing": (lambda: optimizers.Adam(), lambda: optimizers.Adam(amsgrad=True), "velocity"),
     "a slot too many": (lambda: optimizers.RMSProp(momentum=0.5), lambda: optimizers.RMSProp(), "velocity"),
-    "another history": (lambda: optimizers.LBFGS(history_size=5), lambda: optimizers.LBFGS(history_size=3), "_s'"),
+    "another history": (
+        lambda: optimizers.LBFGS(history_size=5),
+        lambda: optimizers.LBFGS(history_size=3),
+        "_s'",
+    ),
     "another method": (lambda: optimizers.Adam(), lambda: optimizers.LBFGS(), "point|gradient|direction"),
     "another rule": (lambda: optimizers.AdaGrad(), lambda: optimizers.Adam(), "momentum|velocity"),
 }

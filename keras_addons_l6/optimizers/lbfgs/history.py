@@ -29,9 +29,7 @@ class History(NamedTuple):
 
     s: Sequence[Tensor]  # one a parameter, (m, *shape)
     y: Sequence[Tensor]
-    products: (
-        Small  # (2, m, m): S'Y, of which only the upper triangle counts, and Y'Y; the newest pair is last
-    )
+    products: Small  # (2, m, m): R^-1, upper triangular, and Y'Y; the newest pair is last
     slot: Scalar  # the row that the next pair goes to: the oldest pair's, or the first that is free
     pairs: Scalar  # how many there are
 

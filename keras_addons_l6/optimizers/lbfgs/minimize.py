@@ -216,12 +216,10 @@ class _Run:
 
     def _agrees(self, compiled: float) -> bool:
         """Whether `fun` itself gives what its program gave: else something it captured has changed."""
-        value = float(
-            ops.convert_to_numpy(self._fun(self._layout.pack(self._layout.leaves(self._layout.start))))
-        )
-        roundings = (
-            1000 * np.finfo(self._arrays.real).eps
-        )  # of one evaluation; if it is more, we compile once too often
+        found = self._fun(self._layout.pack(self._layout.leaves(self._layout.start)))
+        value = float(ops.convert_to_numpy(found))
+        # A generous bound for one evaluation's rounding: what exceeds it by chance only costs a compilation.
+        roundings = 1000 * np.finfo(self._arrays.real).eps
         return bool(np.isclose(value, compiled, rtol=roundings, atol=0.0, equal_nan=True))
 
     def _program(self) -> tuple[Callable[..., Carry], bool]:

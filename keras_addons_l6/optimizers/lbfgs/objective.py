@@ -48,8 +48,7 @@ class FullBatch:
         _build(model, self._slice(self.data, 0, 1), self._training)
         self.trainable = list(model.trainable_variables)
         self.carried = list(model.non_trainable_variables)
-        # Torch's own modules hold their parameters themselves, so there the values have to go into the
-        # variables.
+        # Torch's own modules hold their parameters themselves, so there the values go into the variables.
         self._in_place = keras.backend.backend() == "torch"
         self._differentiated = programs.value_and_gradient(self._loss)
         self._update_metrics = programs.compile_program(self._metrics_of_batch)
@@ -73,9 +72,8 @@ class FullBatch:
         """Write values into the model's variables."""
         for variable, value in zip(self.trainable, trainable, strict=True):
             variable.assign(ops.copy(value))  # JAX's trainers delete the arrays that they take from variables
-        for variable, value in zip(
-            self.carried, carried, strict=False
-        ):  # none of them where the model is updated in place
+        # Nothing is carried where the model is updated in place.
+        for variable, value in zip(self.carried, carried, strict=False):
             variable.assign(ops.copy(value))
 
     def evaluate(self, trial: Sequence[Tensor], carried: Sequence[Tensor], data: Data) -> Total:
@@ -169,9 +167,8 @@ class FullBatch:
 
         def rows(x: Any) -> Any:
             rest = tuple(x.shape)[1:]
-            return ops.slice(
-                x, (start, *[start * 0] * len(rest)), (length, *rest)
-            )  # JAX wants them of one dtype
+            # JAX wants the starts of one dtype.
+            return ops.slice(x, (start, *[start * 0] * len(rest)), (length, *rest))
 
         return keras.tree.map_structure(lambda x: None if x is None else rows(x), data)
 

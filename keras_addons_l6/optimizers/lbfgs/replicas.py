@@ -12,12 +12,11 @@ Update = Callable[[Sequence[Tensor], Tensor | None], None]
 def run_once(update: Update, gradients: Sequence[Tensor], value: Tensor | None) -> None:
     """Call `update(gradients, value)` with the whole batch's gradients and value.
 
-    TensorFlow: under a `tf.distribute` strategy each replica holds its share of both (Keras divides the loss
-        by the number of
-    replicas): they are added up, and the update runs in the cross-replica context, where all copies of a
-    variable are written.
-    Torch: `DistributedDataParallel` has averaged the gradients; the value is averaged here. JAX: arrays are
-        global.
+    * TensorFlow: under a `tf.distribute` strategy each replica holds its share of both (Keras divides the
+      loss by the number of replicas): they are added up, and the update runs in the cross-replica context,
+      where all copies of a variable are written.
+    * Torch: `DistributedDataParallel` has averaged the gradients; the value is averaged here.
+    * JAX: arrays are global.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":

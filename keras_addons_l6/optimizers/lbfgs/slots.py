@@ -19,9 +19,7 @@ NUMBERS = ("products", "reals", "counts")
 class Marks(NamedTuple):
     """What an optimizer must remember beside the method's state; all zero before the first step."""
 
-    in_search: (
-        Scalar  # 0: the next evaluation is a starting point, 1: it is the trial the last step asked for
-    )
+    in_search: Scalar  # 0: the next evaluation is a start, 1: it is the trial that the last step asked for
     evidence: Scalar  # what trials were accepted on, see `optimizer.py`; 0 before the first
     batches: Scalar  # seen so far of the ones that make up a full batch
     doubt: Scalar  # how strongly recent values contradict recent slopes, see `consistency.py`
@@ -59,7 +57,7 @@ class Slots:
         self.value_accumulator = optimizer.add_variable((), dtype=real, name="value_accumulator")
 
     def weights(self) -> tuple[Tensor, ...]:
-        """The parameters' values; in half precision they are worked on in float32, and rounded when they are written."""
+        """The parameters' values; half precision is worked on in float32, and rounded when written."""
         return tuple(
             keras.ops.cast(_tensor(v), p.dtype) for v, p in zip(self.parameters, self.points, strict=True)
         )
