@@ -10,6 +10,7 @@ minimum's (or 1e-8).
 """
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -148,7 +149,6 @@ def _torch_run(problem: Any, dtype: str) -> End:
 
 def count(dtype: str, problems: list[Any]) -> dict[str, dict[str, tuple[int, bool]]]:
     """For each problem, of each solver, the evaluations and whether it solved the problem."""
-    import jax
     import jax.numpy as jnp
 
     ends_of_torch = torch_runs(dtype, [p.name for p in problems])
@@ -156,19 +156,11 @@ def count(dtype: str, problems: list[Any]) -> dict[str, dict[str, tuple[int, boo
     for problem in problems:
         print(dtype, problem.name, file=sys.stderr, flush=True)
 
-        def value(x: Any, problem: Any = problem) -> Any:
-            return problem.value(jnp, x)
-
-        compiled = jax.jit(jax.value_and_grad(value))
-
-        def objective(x: np.ndarray, compiled: Any = compiled) -> tuple[float, np.ndarray]:
-            found, gradient = compiled(jnp.asarray(x))
-            return np.asarray(found)[()], np.array(gradient)
-
+        objective = compiled(problem)
         ends = {
             "SciPy": scipy_run(objective, problem.start, dtype),
             "torch": ends_of_torch[problem.name],
-            "optax": optax_run(value, problem.start, dtype),
+            "optax": optax_run(functools.partial(problem.value, jnp), problem.start, dtype),
             "ours": our_run(objective, problem.start, dtype),
             "slopes only": our_run(objective, problem.start, dtype, with_values=False),
         }
@@ -177,6 +169,20 @@ def count(dtype: str, problems: list[Any]) -> dict[str, dict[str, tuple[int, boo
             name: (end.evaluations, solved(objective, problem, end)) for name, end in ends.items()
         }
     return counts
+
+
+def compiled(problem: Any) -> Objective:
+    """Value and gradient of a problem, compiled by JAX."""
+    import jax
+    import jax.numpy as jnp
+
+    program = jax.jit(jax.value_and_grad(functools.partial(problem.value, jnp)))
+
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = program(jnp.asarray(x))
+        return np.asarray(value)[()], np.array(gradient)
+
+    return objective
 
 
 def is_solved(objective: Objective, problem: Any, end: End) -> bool:

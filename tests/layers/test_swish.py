@@ -70,3 +70,14 @@ def test_a_frozen_beta_is_read_at_every_call():
     np.testing.assert_allclose(ops.convert_to_numpy(layer(X)), reference.swish(X, 1.0), rtol=1e-5, atol=1e-6)
     layer.beta.assign(2.0)
     np.testing.assert_allclose(ops.convert_to_numpy(layer(X)), reference.swish(X, 2.0), rtol=1e-5, atol=1e-6)
+
+
+def test_a_frozen_beta_is_read_at_each_call():
+    """Backends have a kernel for beta = 1: what tells that it serves may not be remembered."""
+    layer = Swish(trainable_beta=False)
+    x = np.array([[-2.0, 0.5, 3.0]], "float32")
+    layer(x)
+    layer.beta.assign(2.0)
+    expected = x / (1 + np.exp(-2 * x))
+    # A few roundings of a float32 sigmoid and product.
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer(x)), expected, rtol=1e-6)
