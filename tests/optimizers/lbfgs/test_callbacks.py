@@ -127,6 +127,15 @@ class TestBatches:
         assert len([w for w in caught if "random numbers" in str(w.message)]) == 1
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler of Ctrl-C; a process that a shell starts in the background inherits none."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 class TestInterrupts:
     def test_ctrl_c_leaves_the_accepted_point_and_is_raised(self):
         x, y = curve()
