@@ -1,5 +1,7 @@
 """Runs the method by hand, one evaluation a step, on NumPy or on the backend's tensors."""
 
+import types
+
 import keras
 import numpy as np
 
@@ -81,7 +83,7 @@ def to_numpy(x):
 def objective_of(problem, dtype="float64"):
     """A problem's value and gradient by the backend's differentiation, from and to NumPy."""
     evaluate = programs.compile_program(
-        programs.value_and_gradient(lambda x: (problem.value(keras.ops, x[0]), keras.ops.zeros(())))
+        programs.value_and_gradient(lambda x: (problem.value(functions(), x[0]), keras.ops.zeros(())))
     )
 
     def objective(where):
@@ -89,6 +91,19 @@ def objective_of(problem, dtype="float64"):
         return to_numpy(value)[()], [to_numpy(gradient[0])]
 
     return objective
+
+
+def functions():
+    """Array functions that keep float64: Keras's, but on torch its `matmul` and some others round to float32."""
+    if keras.config.backend() != "torch":
+        return keras.ops
+    import torch
+
+    names = ("abs", "arctan2", "concatenate", "cos", "exp", "log", "matmul", "prod", "reshape")
+    names += ("sin", "sqrt", "stack", "sum", "tanh", "where")
+    return types.SimpleNamespace(
+        array=torch.asarray, max=torch.amax, **{name: getattr(torch, name) for name in names}
+    )
 
 
 def complex_step(problem):

@@ -53,12 +53,7 @@ def test_float32_solves_what_float32_can():
     """At most two of the classic problems end, judged in float64, away from a known minimum or with a large gradient."""
     unsolved = []
     for problem in CLASSIC:
-        run = Run(
-            objective_of(problem, "float32"),
-            [problem.start],
-            "float32",
-            **{**SETTINGS, "change_tolerance": 1e-9},
-        )
+        run = Run(objective_of(problem, "float32"), [problem.start], "float32", **SETTINGS)
         run.advance()
         exact = objective_of(problem)
         value, gradient = exact(run.point)
