@@ -207,12 +207,25 @@ def normalize(
     common.
     """
     z = ops.cast(x, statistics_dtype(x.dtype))
-    scale = 1.0 / ops.sqrt(ops.cast(variance, z.dtype) + epsilon)
-    if gamma is not None:
-        scale = scale * ops.cast(gamma, z.dtype)
-    u = z - along(mean, axis, z)
-    scale, beta = along(scale, axis, z), along(beta, axis, z)
+    mean, scale, beta = fixed_affine(z, mean, variance, gamma, beta, axis, epsilon)
+    u = z - mean
     return ops.cast(u * scale if beta is None else passes.scaled(u, scale, beta), x.dtype)
+
+
+def fixed_affine(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    axis: int,
+    epsilon: float,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Mean, scale and offset with which (x - mean) * scale + offset is normalized by given statistics."""
+    scale = 1.0 / ops.sqrt(ops.cast(variance, x.dtype) + epsilon)
+    if gamma is not None:
+        scale = scale * ops.cast(gamma, x.dtype)
+    return along(mean, axis, x), along(scale, axis, x), along(beta, axis, x)
 
 
 def group_norm(

@@ -9,8 +9,8 @@ import functools
 
 import torch
 
-from keras_addons_l6.kernels import portable
-from keras_addons_l6.kernels.portable import Tensor
+from keras_addons_l6.kernels import blocks_torch, portable
+from keras_addons_l6.kernels.portable import Statistics, Tensor
 
 
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
@@ -59,7 +59,40 @@ def _scaled(u: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
 
 _PASSES = portable.Passes(centred=_centred, scaled=_scaled)
 
-batch_norm = functools.partial(portable.batch_norm, passes=_PASSES)
 masked_batch_norm = functools.partial(portable.masked_batch_norm, passes=_PASSES)
-normalize = functools.partial(portable.normalize, passes=_PASSES)
-group_norm = functools.partial(portable.group_norm, passes=_PASSES)
+
+
+def batch_norm(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, axis: int, epsilon: float
+) -> tuple[Tensor, Statistics]:
+    """`portable.batch_norm`, block by block where that serves."""
+    if blocks_torch.serve(x, gamma, beta):
+        return blocks_torch.batch_norm(x, gamma, beta, axis=axis, epsilon=epsilon)
+    return portable.batch_norm(x, gamma, beta, axis=axis, epsilon=epsilon, passes=_PASSES)
+
+
+def group_norm(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, groups: int, axis: int, epsilon: float
+) -> Tensor:
+    """`portable.group_norm`, block by block where that serves."""
+    if blocks_torch.serve(x, gamma, beta):
+        return blocks_torch.group_norm(x, gamma, beta, groups=groups, axis=axis, epsilon=epsilon)
+    return portable.group_norm(x, gamma, beta, groups=groups, axis=axis, epsilon=epsilon, passes=_PASSES)
+
+
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axis: int,
+    epsilon: float,
+) -> Tensor:
+    """`portable.normalize`, block by block where that serves and no gradient is asked for."""
+    tensors = (x, mean, variance, gamma, beta)
+    differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if differentiated or not blocks_torch.serve(*tensors):
+        return portable.normalize(x, mean, variance, gamma, beta, axis=axis, epsilon=epsilon, passes=_PASSES)
+    return blocks_torch.normalize(x, mean, variance, gamma, beta, axis=axis, epsilon=epsilon)
