@@ -1,7 +1,7 @@
 """TensorFlow's own kernels, where they pass the tests of the portable ones."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -54,6 +54,27 @@ def _sum_of_replicas(tensors: list[Tensor]) -> list[Tensor]:
     if replica is None or replica.num_replicas_in_sync == 1:
         return tensors
     return replica.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+
+_SELU_SLOPE = portable.SELU_SCALE * portable.SELU_ALPHA  # at 0, and from below
+
+
+@tf.custom_gradient
+def selu(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """`portable.selu`, with expm1(z) = 2 t / (1 - t), t = tanh(z / 2): TensorFlow's own expm1 takes four times as long.
+
+    `tf.nn.selu` subtracts 1 from the exponential, and so has no digit of a small negative number right.
+    """
+    z = tf.cast(x, portable.statistics_dtype(x.dtype))
+    t = tf.tanh(0.5 * tf.minimum(z, 0))
+    negative = 2 * _SELU_SLOPE * (t / (1 - t))
+    y = portable.SELU_SCALE * tf.nn.relu(z) + negative
+
+    def gradient(dy: Tensor) -> Tensor:
+        slope = tf.where(z > 0, portable.SELU_SCALE, _SELU_SLOPE * tf.exp(tf.minimum(z, 0)))
+        return tf.cast(slope * tf.cast(dy, z.dtype), x.dtype)
+
+    return tf.cast(y, x.dtype), gradient
 
 
 _PASSES = portable.Passes(average=average)
