@@ -39,8 +39,8 @@ OPTIMIZERS = [
     Fault("steps counted from zero", "optimizers/first_order.py", "rules.scalar(self.iterations + 1, dtype)", "rules.scalar(self.iterations, dtype)", FORMULAS),
     Fault("excluded variables decayed", "optimizers/first_order.py", "decay if self._is_decayed(x) else None", "decay", EVERY + " -k exclusion"),
     Fault("exclusions not saved", "optimizers/first_order.py", "        if self._excluded != Exclusions():", "        if False:", EVERY + " -k exclusion_is_saved"),
-    Fault("a slot's state left behind on load", "optimizers/first_order.py", "        for variable, array in list(zip(self.variables, arrays, strict=True))[first:]:", "        for variable, array in list(zip(self.variables, arrays, strict=True))[first:-1]:", EVERY + " -k saved_and_resumed"),
-    Fault("a state that does not fit let in", "optimizers/first_order.py", "        saved_state.check_fits(arrays, self.variables, self.name)\n", "", "tests/crash/test_saved_state.py"),
+    Fault("a slot's state left behind on load", "optimizers/saved_state.py", "        for variable, array in list(zip(self.variables, arrays, strict=True))[first:]:", "        for variable, array in list(zip(self.variables, arrays, strict=True))[first:-1]:", EVERY + " -k saved_and_resumed"),
+    Fault("a state that does not fit let in", "optimizers/saved_state.py", "        check_fits(arrays, self.variables, self.name)\n", "", "tests/crash/test_saved_state.py"),
 ]  # fmt: skip
 
 LAYERS = [
@@ -56,7 +56,7 @@ LAYERS = [
     Fault("a frozen BatchNorm that trains", "layers/batch_norm.py", "        if not (training and self.trainable):", "        if not training:", BATCH),
     Fault("a mask ignored", "layers/batch_norm.py", "        if mask is not None:\n            return kernels.masked_batch_norm", "        if False:\n            return kernels.masked_batch_norm", BATCH),
     Fault("BatchNorm's epsilon moved", "kernels/portable.py", '1.0 / ops.sqrt(variance + epsilon * EXACT_SCALE**2)', '1.0 / (ops.sqrt(variance) + epsilon * EXACT_SCALE)', BATCH),
-    Fault("epsilon moved at test time", "kernels/portable.py", "1.0 / ops.sqrt(ops.cast(variance, z.dtype) + epsilon)", "1.0 / (ops.sqrt(ops.cast(variance, z.dtype)) + epsilon)", BATCH),
+    Fault("epsilon moved at test time", "kernels/portable.py", "1.0 / ops.sqrt(ops.cast(variance, x.dtype) + epsilon)", "1.0 / (ops.sqrt(ops.cast(variance, x.dtype)) + epsilon)", BATCH),
     Fault("beta lost", "kernels/portable.py", 'offset if beta is None else offset + beta', 'offset', BATCH),
     Fault("variance not about the mean", "kernels/portable.py", 'average(ops.square(u)) - ops.square(mean)', 'average(ops.square(u))', NUMERICS + " -k far_from_zero"),
     Fault("statistics without a shift", "kernels/portable.py", '    shift = batch_shift(z, axis, passes.average)\n', '    shift = batch_shift(z, axis, passes.average) * 0.0\n', NUMERICS + " -k far_from_zero"),

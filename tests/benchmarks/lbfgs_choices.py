@@ -21,7 +21,7 @@ def secant(arrays: Any, a: line_search.Point, b: line_search.Point, noise: Any) 
 
 
 TAKEN_BACK: dict[str, dict[str, Any]] = {
-    "as it is": {},
+    "as it is": {"SIGMA": line_search.SIGMA},
     "1: secants only": {"_minimizer": secant},
     "2: an open bracket grows fivefold": {"RHO_MIN": 5.0, "RHO_MAX": 5.0},
     "3: sigma = 0.9": {"SIGMA": 0.9},
