@@ -4,7 +4,7 @@ What is not theirs, each for fewer evaluations (docs/lbfgs_tuning.md has the fig
 1. Where two values differ by more than their noise, the minimizer of the cubic through both values and slopes takes
    the place of the zero of the secant through the slopes. It cuts brackets with a high right end, too.
 2. An open bracket grows to where the secant of its last two slopes points, not always fivefold.
-3. sigma is 0.7, not 0.9: a step that leaves most of the slope is lengthened. delta is 0.001, not 0.1.
+3. sigma is 0.7, not 0.9: a step that leaves most of the slope is lengthened. (delta is 0.001, not 0.1: no difference.)
 4. A trial that is not finite becomes a right end without data, and the next trial is ten times nearer the left end.
 """
 
