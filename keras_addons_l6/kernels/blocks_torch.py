@@ -172,12 +172,11 @@ def normalize(
     with torch.no_grad():
         z = _wide(x)
         mean, scale, offset = portable.fixed_affine(z, mean, variance, gamma, beta, axis, epsilon)
-        y = torch.empty_like(x)
-        blocks = Blocks(z, axis)
-        for out, block in zip(*blocks.of(y, z), strict=True):
-            u = block - mean
-            out.copy_(u.mul_(scale) if offset is None else torch.addcmul(offset, u, scale, out=u))
-    return y
+        offset = torch.zeros_like(scale) if offset is None else offset
+        y = torch.empty_like(z)
+        for out, block in zip(*Blocks(z, axis).of(y, z), strict=True):
+            torch.addcmul(offset, torch.sub(block, mean, out=out), scale, out=out)
+    return y.to(x.dtype)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -215,7 +214,8 @@ class _Normalize(torch.autograd.Function):
             found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
             gradients = [next(found) if needed else None for needed in ctx.needs_input_grad[:3]]
         else:
-            gradients = _gradients(dy, x, gamma, beta, *moments, ctx.layout, ctx.epsilon)
+            layout, wanted = ctx.layout, ctx.needs_input_grad[0]
+            gradients = _gradients(dy, x, gamma, beta, *moments, layout, ctx.epsilon, wants_dx=wanted)
         return (*gradients, None, None)
 
 
@@ -229,6 +229,8 @@ def _gradients(
     variance: Tensor,
     layout: Layout,
     epsilon: float,
+    *,
+    wants_dx: bool,
 ) -> list[Tensor | None]:
     """The gradients of x, gamma and beta (Ioffe & Szegedy 2015, section 3).
 
@@ -239,6 +241,14 @@ def _gradients(
     sums_dy, sums_dyu = blocks.sums(shift, layout.axes(x), dy)
     r = 1.0 / torch.sqrt(variance + epsilon * EXACT_SCALE**2)
     sums_dyv = r * (sums_dyu - mean * sums_dy)
+
+    def of_weights(weights: Tensor | None, sums: Tensor) -> Tensor | None:
+        others = portable.other_axes(sums, layout.axis)
+        return None if weights is None else sums.sum(others).to(weights.dtype)
+
+    gradients = [None, of_weights(gamma, sums_dyv), of_weights(beta, sums_dy)]
+    if not wants_dx:
+        return gradients
     weight = 1.0 if gamma is None else portable.along(gamma, layout.axis, x)
     level, slope = (layout.mean(weight * s, x) for s in (sums_dy, sums_dyv))
     scale = (EXACT_SCALE * r) * weight
@@ -250,9 +260,5 @@ def _gradients(
         *blocks.of(dx), blocks.centred(shift), *blocks.of(dy, scale, on_u, offset), strict=True
     ):
         torch.addcmul(c, g, a, out=out).addcmul_(u, b)
-
-    def of_weights(weights: Tensor | None, sums: Tensor) -> Tensor | None:
-        others = portable.other_axes(sums, layout.axis)
-        return None if weights is None else sums.sum(others).to(weights.dtype)
-
-    return [dx, of_weights(gamma, sums_dyv), of_weights(beta, sums_dy)]
+    gradients[0] = dx
+    return gradients

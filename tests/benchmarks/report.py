@@ -97,9 +97,8 @@ def chart(growth: dict[str, Sequence[Row]], batches: dict[str, Sequence[Row]], p
     )
     for column, backend in enumerate(growth):
         _curves(axes[0, column], growth[backend], r"(\S+) in", f"{backend}: one Adam step", "parameters")
-        _curves(
-            axes[1, column], batches[backend], r"\((\d+),", f"{backend}: BatchNorm, both ways", "batch size"
-        )
+        both_ways = [row for row in batches[backend] if row.subject.endswith("forward+backward")]
+        _curves(axes[1, column], both_ways, r"\((\d+),", f"{backend}: BatchNorm, both ways", "batch size")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
