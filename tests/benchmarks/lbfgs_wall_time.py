@@ -417,6 +417,7 @@ def main() -> None:
         command = [sys.executable, "-m", "tests.benchmarks.lbfgs_wall_time", "--here", backend]
         environment = {"JAX_PLATFORMS": "cpu", **os.environ, "KERAS_BACKEND": backend}
         environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        environment["OPENBLAS_NUM_THREADS"] = "1"  # SciPy's threads and torch's would wait for each other
         done = subprocess.run(
             command + ["--quick"] * options.quick,
             env=environment,
