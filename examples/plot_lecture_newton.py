@@ -36,10 +36,11 @@ def lbfgs_step(steps, differences, gradient):
     return direction
 
 
-def seconds(function, *arguments, repeats=3):
-    """Return the least of a few timings."""
-    times = []
-    for _ in range(repeats):
+def seconds(function, *arguments):
+    """Return the least of three timings or more, after one that warms up; half a second of them."""
+    function(*arguments)
+    times, end = [], time.perf_counter() + 0.5
+    while len(times) < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         function(*arguments)
         times.append(time.perf_counter() - start)
@@ -64,9 +65,7 @@ large = 1e8
 newton_large = newton_seconds[-1] * (large / newton_sizes[-1]) ** 3
 lbfgs_large = lbfgs_seconds[-1] * large / lbfgs_sizes[-1]
 print(
-    print(
-        f"Newton: {newton_seconds[-1]:.2f} s at n = {newton_sizes[-1]}; {newton_large / 3.15e7:.0e} y at 1e8"
-    )
+    f"Newton:  {newton_seconds[-1]:.2f} s at n = {newton_sizes[-1]}; by n^3, {newton_large / 3.15e7:.0e} years at 1e8"
 )
 print(f"         its Hessian at 1e8: {8 * large**2 / 1e15:.0f} PB")
 print(f"L-BFGS:  {lbfgs_seconds[-1]:.3f} s at n = {lbfgs_sizes[-1]:,}; by n, {lbfgs_large:.0f} s at 1e8")

@@ -49,7 +49,7 @@ SURFACES = [
         saddle,
         lambda p: np.array([p[0], -p[1] + 0.4 * p[1] ** 3]),
         (-2.0, 1e-3),
-        (-2.2, 1.5, -0.8, 2.2),
+        (-2.2, 1.5, -2.2, 2.2),
     ),
     Surface("noisy bowl", bowl, lambda p: p * [1, 50], (-4.0, 0.9), (-4.5, 1.5, -1.2, 1.2), noise=4.0),
 ]

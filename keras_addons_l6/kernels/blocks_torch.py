@@ -146,9 +146,9 @@ def batch_norm(
 ) -> tuple[Tensor, Statistics]:
     """`portable.batch_norm`."""
     z = _wide(x)
-    y, shift, *moments = _Normalize.apply(z, gamma, beta, Layout(axis, None), epsilon)
+    y, shift, mean, variance = _Normalize.apply(z, gamma, beta, Layout(axis, None), epsilon)
     size = portable.size_over(z, portable.other_axes(z, axis))
-    return y.to(x.dtype), portable.statistics(shift, *moments, size)
+    return y.to(x.dtype), portable.statistics(shift, mean, variance, size)
 
 
 def group_norm(
@@ -194,9 +194,8 @@ class _Normalize(torch.autograd.Function):
         sums = blocks.sums(shift, layout.axes(x))
         mean, square = (layout.mean(s, x) for s in sums)
         variance = (square - mean * mean).clamp_(min=0)
-        scale, offset = portable.affine(
-            mean, variance, *(portable.along(v, layout.axis, x) for v in (gamma, beta)), epsilon
-        )
+        weight, bias = portable.along(gamma, layout.axis, x), portable.along(beta, layout.axis, x)
+        scale, offset = portable.affine(mean, variance, weight, bias, epsilon)
         y = torch.empty_like(x)
         for out, u, a, b in zip(*blocks.of(y), blocks.centred(shift), *blocks.of(scale, offset), strict=True):
             torch.addcmul(b, u, a, out=out)
@@ -206,37 +205,26 @@ class _Normalize(torch.autograd.Function):
         return y, shift, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, gamma, beta, *moments = ctx.saved_tensors
+    def backward(ctx: Any, dy: Tensor, *nothing: Any) -> tuple[Tensor | None, ...]:
+        x, gamma, beta, *_ = ctx.saved_tensors
         if torch.is_grad_enabled():
             wanted = [t for t, needed in zip((x, gamma, beta), ctx.needs_input_grad, strict=False) if needed]
             y = ctx.layout.portably(x, gamma, beta, ctx.epsilon)
             found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
             gradients = [next(found) if needed else None for needed in ctx.needs_input_grad[:3]]
         else:
-            layout, wanted = ctx.layout, ctx.needs_input_grad[0]
-            gradients = _gradients(dy, x, gamma, beta, *moments, layout, ctx.epsilon, wants_dx=wanted)
+            gradients = _gradients(ctx, dy)
         return (*gradients, None, None)
 
 
-def _gradients(
-    dy: Tensor,
-    x: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-    shift: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    layout: Layout,
-    epsilon: float,
-    *,
-    wants_dx: bool,
-) -> list[Tensor | None]:
+def _gradients(ctx: Any, dy: Tensor) -> list[Tensor | None]:
     """The gradients of x, gamma and beta (Ioffe & Szegedy 2015, section 3).
 
     With r = 1 / sqrt(variance + epsilon) and v = (u - mean) r: dgamma = sum(dy v), dbeta = sum(dy) and
     du = gamma r dy - r (mean(gamma dy) + v mean(gamma dy v)); dx is that in u's scale.
     """
+    x, gamma, beta, shift, mean, variance = ctx.saved_tensors
+    layout, epsilon, (wants_dx, *_) = ctx.layout, ctx.epsilon, ctx.needs_input_grad
     blocks = Blocks(x, layout.axis)
     sums_dy, sums_dyu = blocks.sums(shift, layout.axes(x), dy)
     r = 1.0 / torch.sqrt(variance + epsilon * EXACT_SCALE**2)

@@ -19,8 +19,8 @@ from tests.folding.randomize import batch_norms
 
 # each accepts images no smaller than this without its top
 SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
-# random statistics make these amplify rounding beyond any bound, so theirs stay close to none
-GENTLE = ("EfficientNetV2S", "EfficientNetV2M", "EfficientNetV2L")
+# with random weights and statistics the deep ones amplify any rounding a thousandfold, so theirs stay close to none
+GENTLE = "EfficientNet"
 
 
 def architectures():
@@ -40,7 +40,7 @@ def build(name, full_size=False):
     else:
         size = SMALLEST.get(name, 32)
         model = make(weights=None, include_top=False, input_shape=(size, size, 3), pooling="avg")
-    return with_statistics(model, spread=0.05 if name in GENTLE else 0.3)
+    return with_statistics(model, spread=0.05 if name.startswith(GENTLE) else 0.3)
 
 
 def with_statistics(model, spread):
