@@ -133,6 +133,10 @@ def test_chart_is_drawn(tmp_path):
     growth = [
         Row(f"Adam, 1e+0{n} in 10", "jit", {OURS: n * 1e-3, KERAS: n * 2e-3}, floor=1e-3) for n in (4, 5)
     ]
-    batches = [Row(f"BatchNorm, ({n},56,56,64), forward", "jit", {OURS: n * 1e-3}) for n in (1, 4)]
+    batches = [
+        Row(f"BatchNorm, ({n},56,56,64), {direction}", "jit", {OURS: n * 1e-3})
+        for n in (1, 4)
+        for direction in ("forward", "forward+backward")
+    ]
     report.chart({"JAX": growth}, {"JAX": batches}, tmp_path / "chart.svg")
     assert (tmp_path / "chart.svg").stat().st_size > 1000
