@@ -1,5 +1,7 @@
 """Each layer beside Keras's and the backend's own kernel, forward and both ways, without the call's cost."""
 
+import math
+import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +18,6 @@ IDENTITY = "identity"
 # DESIGN: N(mu, 1) in float32 has to normalize to within this of the float64 answer.
 ALLOWED = {1e2: 1e-5, 1e3: 1e-4, 1e4: 1e-3}
 SHOWN = 1e3  # the mean whose error is printed
-LEAST = 1e-6  # s: what is left of a layer that costs no more than the identity
 
 
 def rows(input_shapes: Sequence[tuple[int, ...]], effort: Effort, names: Sequence[str] = ()) -> Iterator[Row]:
@@ -68,10 +69,19 @@ def _rows(
         {"forward": forward, "forward+backward": both} if methods.is_training(name) else {"forward": forward}
     )
     for direction, contenders in directions.items():
-        seconds = timing.medians(contenders, effort)
-        call = seconds.pop(IDENTITY)
-        net = {peer: max(s - call, LEAST) for peer, s in seconds.items()}
-        yield Row(f"{name}, {_show(shape)}, {direction}", mode, net, errors=errors)
+        seconds, resolution = without_the_call(timing.readings(contenders, effort))
+        yield Row(
+            f"{name}, {_show(shape)}, {direction}", mode, seconds, errors=errors, resolution=resolution
+        )
+
+
+def without_the_call(readings: dict[str, list[float]]) -> tuple[dict[str, float], float]:
+    """Medians less the identity's, and what they are uncertain by: two standard errors of the difference."""
+    call = statistics.median(readings[IDENTITY])
+    errors = {peer: timing.median_error(values) for peer, values in readings.items()}
+    resolution = 2 * max(math.hypot(error, errors[IDENTITY]) for error in errors.values())
+    net = {peer: statistics.median(values) - call for peer, values in readings.items() if peer != IDENTITY}
+    return {peer: max(seconds, resolution) for peer, seconds in net.items()}, resolution
 
 
 def _runs(name: str, shape: tuple[int, ...], mode: str) -> tuple[dict[str, Run], dict[str, Run]]:

@@ -23,8 +23,8 @@ FULL_PARTS: dict[str, Callable[[], Iterable[Row]]] = {
     ),
     "growth": lambda: optimizer_step.growth_rows(GROWTH, Effort(least=5, seconds=1.0)),
     "variables": lambda: optimizer_step.growth_rows(VARIABLES, Effort(least=5, seconds=1.0)),
-    "layers": lambda: layers.rows(layers.SHAPES, Effort(seconds=0.3)),
-    "batches": lambda: layers.rows(BATCHES, Effort(seconds=0.3), ["BatchNorm"]),
+    "layers": lambda: layers.rows(layers.SHAPES, Effort(seconds=1.0)),
+    "batches": lambda: layers.rows(BATCHES, Effort(seconds=1.0), ["BatchNorm"]),
     "train_steps": lambda: train_step.rows(train_step.MODELS, Effort(seconds=8.0)),
 }
 QUICK_PARTS: dict[str, Callable[[], Iterable[Row]]] = {

@@ -51,25 +51,30 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Row, peers: Iterable[str], floors: bool) -> list[str]:
-    ours = row.seconds[OURS]
     cells = [row.subject, row.mode, *(_time(row, peer) for peer in peers)]
-    cells += [_ratio(ours, row.fastest_peer()), _ratio(ours, row.seconds.get(KERAS))]
-    return cells + ([_milliseconds(row.floor), _ratio(ours, row.floor)] if floors else [])
+    cells += [_ratio(row, row.fastest_peer()), _ratio(row, row.seconds.get(KERAS))]
+    return cells + ([_milliseconds(row.floor), _ratio(row, row.floor)] if floors else [])
 
 
 def _time(row: Row, peer: str) -> str:
     if peer not in row.seconds:
         return ""
     unsafe = f" (error {row.errors[peer]:.0e})" if peer in row.errors else ""
-    return _milliseconds(row.seconds[peer]) + unsafe
+    under = "< " if row.seconds[peer] <= row.resolution else ""
+    return under + _milliseconds(row.seconds[peer]) + unsafe
 
 
 def _milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{1e3 * seconds:.3g}"
 
 
-def _ratio(ours: float, theirs: float | None) -> str:
-    return "" if theirs is None else f"{ours / theirs:.2f}"
+def _ratio(row: Row, theirs: float | None) -> str:
+    """Our time over theirs, or its bound where one of them is not told from none; nothing where neither is."""
+    ours = row.seconds[OURS]
+    under = [seconds is not None and seconds <= row.resolution for seconds in (ours, theirs)]
+    if theirs is None or all(under):
+        return ""
+    return ("< " if under[0] else "> " if under[1] else "") + f"{ours / theirs:.2f}"
 
 
 def replace(page: str, marker: str, content: str) -> str:

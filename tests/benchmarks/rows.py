@@ -15,6 +15,7 @@ class Row(NamedTuple):
     seconds: dict[str, float]
     floor: float | None = None  # seconds the memory traffic alone takes
     errors: Mapping[str, float] = MappingProxyType({})  # of the contenders that fail the numeric tests
+    resolution: float = 0.0  # seconds; a time that is no longer is not told from none
 
     def fastest_peer(self) -> float | None:
         """Time of the fastest contender beside ours that passes the numeric tests."""

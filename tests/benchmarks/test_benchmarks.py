@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
-from tests.benchmarks import gpu, memory, methods, report, shapes, timing
+from tests.benchmarks import gpu, layers, memory, methods, report, shapes, timing
 from tests.benchmarks.__main__ import PARTS
 from tests.benchmarks.part import FULL_PARTS, QUICK_PARTS
 from tests.benchmarks.rows import KERAS, OURS, Row
@@ -83,6 +84,27 @@ def test_a_contender_that_fails_the_numeric_tests_is_not_the_fastest_peer():
     row = Row("norm", "jit", {OURS: 2.0, "wrong": 1.0, KERAS: 3.0}, errors={"wrong": 5e-3})
     assert row.fastest_peer() == 3.0
     assert "| norm | jit | 2e+03 | 1e+03 (error 5e-03) | 3e+03 | 0.67 | 0.67 |" in report.table([row])
+
+
+def test_a_time_within_the_resolution_is_shown_as_a_bound():
+    row = Row("layer", "jit", {OURS: 2.0, KERAS: 0.5, "native": 4.0}, resolution=0.5)
+    assert "| 2e+03 | < 500 | 4e+03 | > 4.00 | > 4.00 |" in report.table([row])
+    row = Row("layer", "jit", {OURS: 0.5, KERAS: 2.0}, resolution=0.5)
+    assert "| < 500 | 2e+03 | < 0.25 | < 0.25 |" in report.table([row])
+    row = Row("layer", "jit", {OURS: 0.5, KERAS: 0.5}, resolution=0.5)
+    assert "| < 500 | < 500 |  |  |" in report.table([row])
+
+
+def test_a_layer_s_time_is_without_the_call_and_no_surer_than_the_readings():
+    random = np.random.default_rng(0)
+    readings = {
+        name: list(mean + random.normal(0, 0.1, 100)) for name, mean in {OURS: 3.0, "identity": 1.0}.items()
+    }
+    seconds, resolution = layers.without_the_call(readings)
+    assert abs(seconds[OURS] - 2.0) < resolution
+    # two standard errors of a difference of medians: 2 sqrt(2) sqrt(pi / 2 / 100) 0.1 = 0.035, the quartiles' scatter aside
+    assert 0.02 < resolution < 0.06
+    assert layers.without_the_call({OURS: [1.0] * 9, "identity": [1.0, 2.0] * 5})[0][OURS] > 0
 
 
 def test_replace_keeps_what_is_outside_the_markers():

@@ -5,7 +5,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -29,22 +29,38 @@ QUICK = Effort(least=1, most=1, seconds=0.0)
 
 
 def medians(contenders: Mapping[str, Run], effort: Effort) -> dict[str, float]:
-    """Median seconds of one call of each contender.
+    """Median seconds of one call of each contender."""
+    return {name: statistics.median(values) for name, values in readings(contenders, effort).items()}
+
+
+def median_error(values: Sequence[float]) -> float:
+    """Standard error of a median: sqrt(pi / 2 / n) sigma, sigma from the quartiles (a normal's are 1.35 sigma apart).
+
+    One reading alone shows no scatter: its error is taken to be the whole of it.
+    """
+    if len(values) < 2:
+        return values[0]
+    lower, _, upper = statistics.quantiles(values, n=4)
+    return math.sqrt(math.pi / 2 / len(values)) * (upper - lower) / 1.35
+
+
+def readings(contenders: Mapping[str, Run], effort: Effort) -> dict[str, list[float]]:
+    """Seconds of one call of each contender, once a round.
 
     Every round times each contender once, in an order that turns round with each round, so that a slow spell
     of the machine falls on all of them alike.
     """
     repeats = {name: _repeats(run) for name, run in contenders.items()}
-    readings: dict[str, list[float]] = {name: [] for name in contenders}
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
     end = time.perf_counter() + effort.seconds
     for done in range(effort.most):
         if done >= effort.least and time.perf_counter() > end:
             break
         for name in order:
-            readings[name].append(_seconds(contenders[name], repeats[name]))
+            taken[name].append(_seconds(contenders[name], repeats[name]))
         order.reverse()
-    return {name: statistics.median(values) for name, values in readings.items()}
+    return taken
 
 
 def _repeats(run: Run) -> int:
