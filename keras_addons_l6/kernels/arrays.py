@@ -30,6 +30,7 @@ class NumpyArrays:
 
     def __init__(self, real: str) -> None:
         self.real = real
+        self._number = np.dtype(real).type
         self.unit_roundoff = float(np.finfo(real).eps) / 2
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
@@ -62,6 +63,10 @@ class NumpyArrays:
         """A tensor from here as the caller takes it."""
         return x
 
+    def given_back(self, before: Tensor, after: Tensor) -> Tensor:
+        """A tensor from here in the kind of the one that the caller gave."""
+        return after
+
     def written(self, before: Tensor, after: Tensor) -> Tensor:
         """A ring of the caller's after `put`: itself where that writes in place."""
         return before
@@ -76,7 +81,7 @@ class NumpyArrays:
 
     def scalars(self, values: Sequence[Tensor]) -> Sequence[Scalar]:
         """Numbers found on tensors, as scalars of dtype `real`, in one transfer."""
-        return tuple(np.array(values, self.real))
+        return tuple(map(self._number, values))
 
     def isfinite(self, x: Scalar) -> Scalar:
         """Whether a scalar is neither infinite nor NaN."""
@@ -93,6 +98,12 @@ class NumpyArrays:
     def product(self, matrix: Small, vector: Small) -> Small:
         """A small matrix times a vector."""
         return matrix @ vector
+
+    def bordered(self, matrix: Small, row: Small, column: Small, corner: Scalar) -> Small:
+        """The small matrix [matrix column; row corner]."""
+        whole = np.empty((len(matrix) + 1, len(matrix) + 1), self.real)
+        whole[:-1, :-1], whole[-1, :-1], whole[:-1, -1], whole[-1, -1] = matrix, row, column, corner
+        return whole
 
     def zeros(self, shape: Sequence[int], dtype: str) -> Tensor:
         """A tensor of zeros."""
@@ -112,7 +123,7 @@ class NumpyArrays:
 
     def largest(self, x: Tensor) -> Tensor:
         """The largest magnitude of a component; NaN if one is NaN."""
-        return np.abs(x).max(initial=0)
+        return np.maximum.reduce(np.abs(x), axis=None, initial=0)
 
     def maximum(self, x: Tensor, y: Tensor) -> Tensor:
         """The larger of two numbers found on tensors; NaN if one is."""
@@ -202,6 +213,12 @@ class KerasArrays(NumpyArrays):
     def product(self, matrix: Small, vector: Small) -> Small:
         """A small matrix times a vector, which no accelerator forms in TF32 or bfloat16."""
         return keras.ops.sum(matrix * vector, axis=-1)
+
+    def bordered(self, matrix: Small, row: Small, column: Small, corner: Scalar) -> Small:
+        """The small matrix [matrix column; row corner]."""
+        above = keras.ops.concatenate([matrix, column[:, None]], axis=1)
+        below = keras.ops.concatenate([row, corner[None]])
+        return keras.ops.concatenate([above, below[None]])
 
     def zeros(self, shape: Sequence[int], dtype: str) -> Tensor:
         """A tensor of zeros."""

@@ -90,7 +90,15 @@ class SharedArrays(NumpyArrays):
 
     def view(self, x: Tensor) -> Tensor:
         """A tensor's memory as a NumPy array."""
-        return x.detach().numpy()
+        return x if isinstance(x, np.ndarray) else x.detach().numpy()
+
+    def given_back(self, before: Tensor, after: Tensor) -> Tensor:
+        """A NumPy array where one was given, else its memory as a tensor."""
+        return after if isinstance(before, np.ndarray) else self.tensor(after)
+
+    def scalars(self, values: Sequence[Any]) -> Sequence[Scalar]:
+        """Numbers, NumPy's or on tensors of any precision, as scalars of dtype `real`."""
+        return tuple(self._number(float(value)) for value in values)
 
     def tensor(self, x: Tensor) -> Tensor:
         """A NumPy array's memory as a tensor."""

@@ -29,7 +29,8 @@ MODULES = {
     # A SavedModel of the torch backend needs torch_xla, which Keras skips under NumPy 2.
     "export.saved_model_test": OwnProcess(BATCH_NORM, ("tensorflow", "jax"), EXPORTS_DIFFER, long=True),
     "export.onnx_test": OwnProcess(BATCH_NORM, ("tensorflow", "jax", "torch"), EXPORTS_DIFFER, long=True),
-    "export.openvino_test": OwnProcess(BATCH_NORM, ("tensorflow", "jax", "torch"), EXPORTS_DIFFER, long=True),
+    # OpenVINO's converter runs no model of the JAX backend (docs/folding.md), and forks, of which JAX warns.
+    "export.openvino_test": OwnProcess(BATCH_NORM, ("tensorflow", "torch"), EXPORTS_DIFFER, long=True),
     "export.torch_test": OwnProcess(BATCH_NORM, ("torch",), EXPORTS_DIFFER, long=True),
     "export.litert_test": OwnProcess(BATCH_NORM, ("tensorflow",), EXPORTS_DIFFER, long=True),
 }

@@ -79,13 +79,13 @@ def with_newest(arrays: NumpyArrays, history: History, newest: Small) -> Small:
 
     [R r; 0 rho]^-1 = [R^-1, -R^-1 r / rho; 0, 1 / rho], where r = S'y and rho = s'y.
     """
-    small, r, rho = arrays.small, newest[0, :-1], newest[0, -1]
-    younger = history.products[:, 1:, 1:]
-    column = small.concatenate([-arrays.product(younger[0], r), small.ones_like(newest[0, -1:])]) / rho
-    columns = arrays.stack([column, newest[1]])
-    rows = arrays.stack([small.zeros_like(r), newest[1, :-1]])
-    return small.concatenate(
-        [small.concatenate([younger, rows[:, None]], axis=1), columns[:, :, None]], axis=2
+    (r, rho), (y_y, yy) = ((row[:-1], row[-1]) for row in newest)
+    inverse, gram = history.products[0, 1:, 1:], history.products[1, 1:, 1:]
+    return arrays.stack(
+        [
+            arrays.bordered(inverse, 0 * r, -arrays.product(inverse, r) / rho, 1 / rho),
+            arrays.bordered(gram, y_y, y_y, yy),
+        ]
     )
 
 

@@ -244,7 +244,7 @@ def _evaluate(
 ) -> Evaluation:
     """The trial's value and slope, and the largest component of its gradient."""
     found = [dot(arrays, gradient, direction), largest(arrays, gradient)]
-    slope, norm, value = arrays.scalars([*found, found[0] * 0 if value is None else arrays.view(value)])
+    slope, norm, value = arrays.scalars([*found, found[0] * 0 if value is None else value])
     finite = arrays.isfinite(slope) & arrays.isfinite(norm) & arrays.isfinite(value)
     return Evaluation(Point(search.step, value, slope), finite, norm)
 
@@ -430,12 +430,13 @@ def _viewed(arrays: NumpyArrays, state: State) -> State:
 
 def _given_back(arrays: NumpyArrays, given: State, state: State) -> State:
     """The next state as the caller takes it."""
-    point, gradient, direction = (tuple(map(arrays.tensor, part)) for part in state[:VECTORS])
-    s, y = (
-        tuple(map(arrays.written, before, after))
-        for before, after in ((given.s, state.s), (given.y, state.y))
+    vectors = zip(given[:VECTORS], state[:VECTORS], strict=True)
+    rings = zip(given[VECTORS:TENSORS], state[VECTORS:TENSORS], strict=True)
+    return State(
+        *(tuple(map(arrays.given_back, before, after)) for before, after in vectors),
+        *(tuple(map(arrays.written, before, after)) for before, after in rings),
+        *state[TENSORS:],
     )
-    return State(point, gradient, direction, s, y, *state[TENSORS:])
 
 
 def _unpack(arrays: NumpyArrays, state: State) -> tuple[Search, Progress]:

@@ -52,6 +52,7 @@ class _Layout:
 
     def __init__(self, x0: Any) -> None:
         self._structure = _with_vectors(x0)
+        self._is_nested = keras.tree.is_nested(self._structure)
         leaves = [_as_tensor(leaf) for leaf in keras.tree.flatten(self._structure)]
         self._shapes = [tuple(leaf.shape) for leaf in leaves]
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
@@ -68,25 +69,36 @@ class _Layout:
 
     def vectors(self, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """One vector for each dtype."""
-        flat = [ops.reshape(leaf, (-1,)) for leaf in leaves]
         return tuple(
-            _joined([ops.cast(flat[i], dtype) for i in members]) for dtype, members in self._members.items()
+            _joined([_cast(_reshape(leaves[i], (self._sizes[i],)), self._dtypes[i], dtype) for i in members])
+            for dtype, members in self._members.items()
         )
 
     def leaves(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         """The tensors in the order of x0's."""
         found: dict[int, Tensor] = {}
-        for vector, members in zip(vectors, self._members.values(), strict=True):
+        for vector, (dtype, members) in zip(vectors, self._members.items(), strict=True):
             start = 0
             for i in members:
-                leaf = ops.reshape(vector[start : start + self._sizes[i]], self._shapes[i])
-                found[i] = ops.cast(leaf, self._dtypes[i])
+                part = vector if len(members) == 1 else vector[start : start + self._sizes[i]]
+                found[i] = _cast(_reshape(part, self._shapes[i]), dtype, self._dtypes[i])
                 start += self._sizes[i]
         return [found[i] for i in range(len(self._shapes))]
 
     def pack(self, leaves: Sequence[Tensor]) -> Any:
         """The tensors in x0's structure."""
+        if not self._is_nested:
+            return leaves[0]
         return keras.tree.pack_sequence_as(self._structure, list(leaves))
+
+
+# What changes nothing is not called: an eager loop would pay for it at every evaluation.
+def _reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x if tuple(x.shape) == shape else ops.reshape(x, shape)
+
+
+def _cast(x: Tensor, dtype: str, wanted: str) -> Tensor:
+    return x if dtype == wanted else ops.cast(x, wanted)
 
 
 def _joined(vectors: list[Tensor]) -> Tensor:
@@ -198,7 +210,7 @@ class _Run:
     def result(self, carry: Carry, progress: Progress, status: str) -> MinimizeResult:
         """The result at a carry."""
         return MinimizeResult(
-            x=self._layout.pack(self._layout.leaves(carry.state.point)),
+            x=self._layout.pack(self._layout.leaves(tuple(map(self._arrays.tensor, carry.state.point)))),
             fun=progress.value,
             grad_norm=progress.gradient_norm,
             iterations=progress.iterations,

@@ -69,7 +69,6 @@ def chunk_program(evaluate: Evaluate, settings: Settings, arrays: NumpyArrays) -
             gradient_tolerance=limits.gradient_tolerance, change_tolerance=limits.change_tolerance
         )
         with arrays.scope():
-            value = ops.cast(value, arrays.real)
             state, trial = iteration.step(arrays, ends, carry.state, carry.trial, gradient, value)
         return Carry(state, trial, extra)
 
@@ -87,14 +86,17 @@ def chunk_program(evaluate: Evaluate, settings: Settings, arrays: NumpyArrays) -
 
 
 def starting_state(arrays: NumpyArrays, settings: Settings, start: Sequence[Tensor]) -> State:
-    """The method's state before anything is evaluated, in the working dtypes of Keras's names for the dtypes."""
+    """The method's state before anything is evaluated, in the working dtypes of Keras's names for the dtypes.
+
+    Its tensors are as the operations take them, so that no step has to convert them.
+    """
     state = iteration.init(arrays, settings, start)
     dtypes = [iteration.working_dtype(keras.backend.standardize_dtype(x.dtype)) for x in start]
     typed = {
-        name: tuple(ops.cast(x, d) for x, d in zip(getattr(state, name), dtypes, strict=True))
+        name: tuple(arrays.view(ops.cast(x, d)) for x, d in zip(getattr(state, name), dtypes, strict=True))
         for name in ("gradient", "direction", "s", "y")
     }
-    return state._replace(**typed)
+    return state._replace(point=tuple(map(arrays.view, state.point)), **typed)
 
 
 def progress_of(state: State) -> Progress:
