@@ -43,6 +43,14 @@ def test_part_times_ours_beside_keras(part, tmp_path):
         assert part != "optimizers" or len(row.seconds) == 3
 
 
+def test_wall_time_of_lbfgs_is_measured_beside_its_peers():
+    backend = keras.config.backend()
+    table = run("tests.benchmarks.lbfgs_wall_time", "--quick", "--backends", backend)
+    solvers = {line.split("|")[2].strip() for line in table.splitlines() if line.startswith("| softmax")}
+    peers = {"jax": {"optax.lbfgs"}, "torch": {"torch.optim.LBFGS"}}
+    assert solvers == {"minimize", "SciPy"} | peers.get(backend, set())
+
+
 def test_memory_is_measured():
     assert int(run("tests.benchmarks.memory", "ours", "--quick").split()[-1]) >= 0
 
