@@ -79,14 +79,12 @@ def with_newest(arrays: NumpyArrays, history: History, newest: Small) -> Small:
 
     [R r; 0 rho]^-1 = [R^-1, -R^-1 r / rho; 0, 1 / rho], where r = S'y and rho = s'y.
     """
-    (r, rho), (y_y, yy) = ((row[:-1], row[-1]) for row in newest)
-    inverse, gram = history.products[0, 1:, 1:], history.products[1, 1:, 1:]
-    return arrays.stack(
-        [
-            arrays.bordered(inverse, 0 * r, -arrays.product(inverse, r) / rho, 1 / rho),
-            arrays.bordered(gram, y_y, y_y, yy),
-        ]
-    )
+    r, rho = newest[0, :-1], newest[0, -1]
+    y_y, yy = newest[1, :-1], newest[1, -1]
+    younger = history.products[:, 1:, 1:]
+    inverse = arrays.bordered(younger[0], 0 * r, -arrays.product(younger[0], r) / rho, 1 / rho)
+    gram = arrays.bordered(younger[1], y_y, y_y, yy)
+    return arrays.stack([inverse, gram])
 
 
 def direction(
