@@ -139,6 +139,8 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
                 f"`fit` and the first `apply`. Received: {excluded}; '{self.name}' was built with "
                 f"{self._excluded}. Create a new optimizer and exclude first."
             )
+        if self.built:
+            return
         self._excluded = excluded
         super().exclude_from_weight_decay(var_list=var_list, var_names=var_names)
 

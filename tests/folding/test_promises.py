@@ -205,7 +205,10 @@ def test_preprocessing_keeps_its_state():
 
 
 def test_lookup_keeps_its_vocabulary():
-    lookup = L.IntegerLookup(vocabulary=[7, 9, 11])
+    try:
+        lookup = L.IntegerLookup(vocabulary=[7, 9, 11])
+    except ImportError as error:  # from Keras 3.16 on lookups are TensorFlow's on every backend
+        pytest.skip(str(error))
     inputs = keras.Input((4,), dtype="int32")
     model = randomize(keras.Model(inputs, BN()(L.Embedding(5, 3)(lookup(inputs)))))
     folded = fold_batch_norm(model)

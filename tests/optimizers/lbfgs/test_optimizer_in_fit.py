@@ -586,7 +586,7 @@ class TestConfig:
         assert optimizer.get_config() == config
 
     def test_keras_finds_it(self):
-        found = keras.optimizers.get("keras_addons_l6>LBFGS")
+        found = keras.optimizers.get({"class_name": "keras_addons_l6>LBFGS", "config": {}})
         assert type(found) is LBFGS
         again = keras.optimizers.deserialize(keras.optimizers.serialize(LBFGS(**self.optimizer)))
         assert again.get_config() == LBFGS(**self.optimizer).get_config()
