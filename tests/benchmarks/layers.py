@@ -70,9 +70,7 @@ def _rows(
     )
     for direction, contenders in directions.items():
         seconds, resolution = without_the_call(timing.readings(contenders, effort))
-        yield Row(
-            f"{name}, {_show(shape)}, {direction}", mode, seconds, errors=errors, resolution=resolution
-        )
+        yield Row(f"{name}, {_show(shape)}, {direction}", mode, seconds, errors=errors, resolution=resolution)
 
 
 def without_the_call(readings: dict[str, list[float]]) -> tuple[dict[str, float], float]:

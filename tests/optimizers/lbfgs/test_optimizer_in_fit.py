@@ -92,7 +92,8 @@ class TestPath:
         np.testing.assert_allclose(recorder.losses, expected, **tolerance(expected))
 
     @pytest.mark.full
-    @pytest.mark.filterwarnings("ignore:Dynamo detected a call to:UserWarning")  # Keras's own cached functions
+    # Keras caches functions.
+    @pytest.mark.filterwarnings("ignore:Dynamo detected a call to:UserWarning")
     def test_torch_compile_takes_the_same_path(self, backend):
         if backend != "torch" or not any(map(shutil.which, ("c++", "g++", "clang++"))):
             return  # it writes C++
