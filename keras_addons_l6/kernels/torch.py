@@ -19,7 +19,8 @@ def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     if alpha.numel() == 1 and x.dim() > 0:
         return native(x, alpha.reshape(1))
     if x.dim() > 1 and alpha.numel() == alpha.shape[-1] == x.shape[-1]:
-        return native(x.movedim(-1, 1), alpha.reshape(-1)).movedim(1, -1)
+        last = x.dim() - 1  # not -1, which the ONNX exporter writes down as it is
+        return native(x.movedim(last, 1), alpha.reshape(-1)).movedim(1, last)
     if alpha.shape == x.shape[1:]:
         return native(x.flatten(1), alpha.flatten()).reshape(x.shape)
     return portable.prelu(x, alpha)
