@@ -192,7 +192,7 @@ def _open_openvino(path: str) -> Run:
 
     # Left alone, the CPU plugin computes in bfloat16 where the processor can.
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    outputs = sorted(compiled.outputs, key=lambda output: _place(output.names))
+    outputs = sorted(compiled.outputs, key=lambda output: output_place(output.names) or 0)
 
     def run(feed: Feed) -> list[Leaf]:
         arrays = _match([sorted(i.names) for i in compiled.inputs], feed.leaves)
@@ -203,10 +203,13 @@ def _open_openvino(path: str) -> Run:
     return run
 
 
-def _place(names: Iterable[str]) -> int:
-    """The place of an output; OpenVINO's reader of TensorFlow graphs puts Identity_10 before Identity_2."""
+def output_place(names: Iterable[str]) -> int | None:
+    """The place of an output among the model's own: 0 for Identity, 10 for Identity_10; None for another tensor.
+
+    OpenVINO's reader of TensorFlow graphs puts Identity_10 before Identity_2.
+    """
     places = [re.fullmatch(r"Identity(?:_(\d+))?:0", name) for name in names]
-    return max((int(place[1] or 0) for place in places if place), default=0)
+    return max((int(place[1] or 0) for place in places if place), default=None)
 
 
 def _open_torch(path: str) -> Run:
