@@ -48,8 +48,7 @@ def drop_stray_outputs(artifact: Path, count: int) -> None:
 
     model = openvino.Core().read_model(str(artifact))
     own = {output_place(output.names): output for output in reversed(model.outputs)}
-    own.pop(None, None)
-    if len(model.outputs) <= count or sorted(own) != list(range(count)):
+    if len(model.outputs) <= count or own.keys() - {None} != set(range(count)):
         return
     kept = openvino.Model([own[place].get_node() for place in range(count)], model.get_parameters())
     with tempfile.TemporaryDirectory(dir=artifact.parent) as folder:  # the old weights are still being read
