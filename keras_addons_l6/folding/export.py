@@ -7,7 +7,6 @@ import importlib.util
 import os
 import re
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from keras_addons_l6.folding.errors import FoldingError
 from keras_addons_l6.folding.feeds import feeds_for, flat_outputs
 from keras_addons_l6.folding.plan import Plan, make_plan
 from keras_addons_l6.folding.progress import Progress
-from keras_addons_l6.folding.repair import constants_as_arrays, drop_stray_outputs
+from keras_addons_l6.folding.repair import export_mended
 from keras_addons_l6.folding.rewrite import build
 from keras_addons_l6.folding.runtimes import RUNTIMES, ArtifactError, Feed, Leaf, run_artifact
 from keras_addons_l6.folding.trace import record
@@ -387,13 +386,8 @@ def _write(
         options = options | {"input_signature": original.signature}
     try:
         _require_torch_xla(format)
-        # the ONNX exporter wants a model that was called
-        outputs = model(original.feeds[0].structure, training=False)
-        with warnings.catch_warnings(), constants_as_arrays(model):
-            warnings.simplefilter("ignore")
-            model.export(str(artifact), format=format, verbose=False, **options)
-        if format == "openvino":
-            drop_stray_outputs(artifact, len(keras.tree.flatten(outputs)))
+        model(original.feeds[0].structure, training=False)  # the ONNX exporter wants a model that was called
+        export_mended(model, artifact, format, **options)
     except ImportError as error:
         where = f"{format} on the {keras.config.backend()} backend"
         raise ExportError(

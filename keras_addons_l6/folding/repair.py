@@ -1,10 +1,12 @@
-"""What an exporter is known to write wrong, set right: before it runs, or in what it wrote."""
+"""`model.export`, and what it is known to write wrong set right: before it runs, or in what it wrote."""
 
 import contextlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,8 +15,24 @@ from keras_addons_l6.folding.keras_internals import sublayers
 from keras_addons_l6.folding.runtimes import output_place
 
 
+def export_mended(model: keras.Model, artifact: Path, format: str, **options: Any) -> None:
+    """Export a model that was called, silently; what is wrong for reasons yet unknown stays wrong.
+
+    Args:
+        model: The model; while this runs, its layers may be changed.
+        artifact: Where to.
+        format: A format of `model.export`.
+        **options: For `model.export`.
+    """
+    with warnings.catch_warnings(), _constants_as_arrays(model):
+        warnings.simplefilter("ignore")
+        model.export(str(artifact), format=format, verbose=False, **options)
+    if format == "openvino":
+        _drop_stray_outputs(artifact, len(keras.tree.flatten(model.outputs)))
+
+
 @contextlib.contextmanager
-def constants_as_arrays(model: keras.Model) -> Iterator[None]:
+def _constants_as_arrays(model: keras.Model) -> Iterator[None]:
     """While it lasts, the mean and variance of every `Normalization` are NumPy arrays.
 
     They are tensors that a TensorFlow graph captures, and tf2onnx makes an input of each; arrays become constants.
@@ -33,7 +51,7 @@ def _is_normalization(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.Normalization) and layer.mean is not None
 
 
-def drop_stray_outputs(artifact: Path, count: int) -> None:
+def _drop_stray_outputs(artifact: Path, count: int) -> None:
     """Leave an OpenVINO model the outputs that the Keras model has, in their order.
 
     OpenVINO's reader of TensorFlow graphs makes an output of every tensor that a custom gradient holds, as

@@ -14,7 +14,6 @@ import os
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import keras
 import numpy as np
 
 from keras_addons_l6.folding import fold_batch_norm
+from keras_addons_l6.folding.repair import export_mended
 from keras_addons_l6.folding.runtimes import RUNTIMES, Feed
 
 MODELS = ("ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121")
@@ -80,12 +80,10 @@ def compiled(model: keras.Model, x: np.ndarray) -> Call:
 
 def artifact(model: keras.Model, x: np.ndarray, format: str, folder: str) -> Call:
     """One inference of the exported model in its runtime."""
-    path = str(Path(folder, model.name + SUFFIXES[format]))
+    path = Path(folder, model.name + SUFFIXES[format])
     signature = [keras.InputSpec(shape=x.shape, dtype="float32", name="image")]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.export(path, format=format, verbose=False, input_signature=signature)
-    run = RUNTIMES[format][0].open(path)
+    export_mended(model, path, format, input_signature=signature)
+    run = RUNTIMES[format][0].open(str(path))
     feed = Feed(x, [(("image",), x)])
     return lambda: run(feed)
 
