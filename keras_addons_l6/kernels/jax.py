@@ -1,6 +1,6 @@
 """JAX's own kernels, where they pass the tests of the portable ones.
 
-XLA fuses the portable normalizations into the passes that a kernel by hand would make, so only SELU is here.
+XLA fuses the portable normalizations into the passes that a kernel by hand would make, so only activations are here.
 """
 
 import jax
@@ -8,6 +8,23 @@ import jax.numpy as jnp
 
 from keras_addons_l6.kernels import portable
 from keras_addons_l6.kernels.portable import Tensor
+
+
+def prelu(x: Tensor, alpha: Tensor) -> Tensor:
+    """`portable.prelu`, whose `where` XLA:CPU computes one by one for 32 channels: it unrolls so short a loop."""
+    return jax.nn.relu(x) + alpha * _negative_part(x)
+
+
+@jax.custom_jvp
+def _negative_part(x: Tensor) -> Tensor:
+    """min(0, x), with slope 1 at 0; JAX's own is 1/2 there."""
+    return jnp.minimum(x, 0)
+
+
+@_negative_part.defjvp
+def _negative_part_jvp(primals: tuple[Tensor], tangents: tuple[Tensor]) -> tuple[Tensor, Tensor]:
+    (x,), (tangent,) = primals, tangents
+    return _negative_part(x), jnp.where(x > 0, jnp.zeros_like(tangent), tangent)
 
 
 @jax.custom_jvp

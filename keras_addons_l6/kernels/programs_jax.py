@@ -4,8 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 compile_program = jax.jit
+
+
+def argument(number: float, dtype: str) -> Any:
+    """A number on the host as a program takes it, so that another number needs no other program."""
+    return np.asarray(number, dtype)  # which a program takes sooner than an array of JAX's
 
 
 def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any, Any]]:

@@ -26,6 +26,11 @@ def compile_program(program: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def argument(number: float, dtype: str) -> Any:
+    """A number on the host as a program takes it, so that another number needs no other program."""
+    return tf.constant(number, dtype)
+
+
 def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any, Any]]:
     """From fun(x, *rest) -> (value, extra) a function that returns value, the gradient by x, and extra."""
 

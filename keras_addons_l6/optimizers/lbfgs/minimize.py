@@ -1,10 +1,12 @@
 """`minimize`: L-BFGS for a function of tensors, in the backend's own operations."""
 
 import dataclasses
+import functools
 import numbers
+import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,7 +16,7 @@ from keras_addons_l6.kernels.arrays import Tensor, arrays_for
 from keras_addons_l6.optimizers.lbfgs import iteration, programs
 from keras_addons_l6.optimizers.lbfgs.arguments import count, settings_from, warn_if_narrower
 from keras_addons_l6.optimizers.lbfgs.interrupts import DeferredInterrupt
-from keras_addons_l6.optimizers.lbfgs.iteration import MESSAGES, NON_FINITE_START, Settings
+from keras_addons_l6.optimizers.lbfgs.iteration import MESSAGES, NON_FINITE_START, Settings, State
 from keras_addons_l6.optimizers.lbfgs.programs import Carry, Limits, Progress
 
 STOPPED_BY_CALLBACK = "stopped by the callback"
@@ -168,8 +170,8 @@ def minimize(
     )
     run = _Run(fun, _Layout(x0), settings, limits)
     with DeferredInterrupt() as interrupt:
-        first = run.first()
-        for carry, progress in programs.run_in_chunks(run.chunk, first, (), run.limits):
+        first, pace = run.first()
+        for carry, progress in programs.run_in_chunks(run.chunk, first, (), run.limits, pace):
             _check_start(progress)
             status = programs.end_of(progress, limits)
             result = run.result(carry, progress, MESSAGES[status])
@@ -196,16 +198,24 @@ class _Run:
         self._fun, self._layout, self._settings = fun, layout, settings
         self._arrays = arrays_for(layout.start)
         self.limits = programs.on_device(limits, self._arrays)
-        self.chunk, self._is_new = self._program()
+        self._program, self._is_new = self._kept_or_new()
 
-    def first(self) -> Carry:
-        """The carry after one evaluation, by a program that agrees with `fun` as it is now."""
+    @property
+    def chunk(self) -> Callable[..., Carry]:
+        """The compiled function that `run_in_chunks` takes."""
+        return self._program.chunk
+
+    def first(self) -> tuple[Carry, float | None]:
+        """The carry after one evaluation, by a program that agrees with `fun` as it is now, and what that took."""
+        start = time.perf_counter()
         carry = self._evaluate_once()
-        if not self._is_new and not self._agrees(programs.progress_of(carry.state).value):
-            _programs.pop(self._fun)
-            self.chunk, self._is_new = self._program()
-            carry = self._evaluate_once()
-        return carry
+        if self._is_new:
+            return carry, None
+        if self._agrees(carry):
+            return carry, time.perf_counter() - start
+        _programs.pop(self._fun)
+        self._program, self._is_new = self._kept_or_new()
+        return self._evaluate_once(), None
 
     def result(self, carry: Carry, progress: Progress, status: str) -> MinimizeResult:
         """The result at a carry."""
@@ -221,26 +231,25 @@ class _Run:
 
     def _evaluate_once(self) -> Carry:
         start = self._layout.start
-        state = programs.starting_state(self._arrays, self._settings, start)
         return self.chunk(
-            Carry(state, start, ()), (), self.limits._replace(evaluations=programs.count_on_device(1))
+            Carry(self._program.state(start), start, ()),
+            (),
+            self.limits._replace(evaluations=programs.count_on_device(1)),
         )
 
-    def _agrees(self, compiled: float) -> bool:
+    def _agrees(self, carry: Carry) -> bool:
         """Whether `fun` itself gives what its program gave: else something it captured has changed."""
         found = self._fun(self._layout.pack(self._layout.leaves(self._layout.start)))
-        value = float(ops.convert_to_numpy(found))
+        value, compiled = float(ops.convert_to_numpy(found)), programs.progress_of(carry.state).value
         # A generous bound for one evaluation's rounding: what exceeds it by chance only costs a compilation.
         roundings = 1000 * np.finfo(self._arrays.real).eps
         return bool(np.isclose(value, compiled, rtol=roundings, atol=0.0, equal_nan=True))
 
-    def _program(self) -> tuple[Callable[..., Carry], bool]:
+    def _kept_or_new(self) -> tuple["_Program", bool]:
         """The compiled program of the function, and whether it was made just now."""
-        key = (self._layout.key, self._settings.history_size, self._arrays.real)
         if keras.backend.backend() == "torch":  # nothing to compile, so nothing to keep
-            return programs.chunk_program(
-                _objective(lambda: self._fun, self._layout), self._settings, self._arrays
-            ), True
+            return self._new(lambda: self._fun), True
+        key = (self._layout.key, self._settings.history_size, self._arrays.real)
         try:
             kept = _programs.setdefault(self._fun, {})
             fun: Callable[[], Any] = weakref.ref(self._fun)
@@ -248,12 +257,26 @@ class _Run:
             kept, fun = {}, lambda: self._fun
         is_new = key not in kept
         if is_new:
-            kept[key] = programs.chunk_program(_objective(fun, self._layout), self._settings, self._arrays)
+            kept[key] = self._new(fun)
         return kept[key], is_new
+
+    def _new(self, fun: Callable[[], Callable[[Any], Tensor]]) -> "_Program":
+        arrays, settings = self._arrays, self._settings
+        return _Program(
+            programs.compile_program(functools.partial(programs.starting_state, arrays, settings)),
+            programs.chunk_program(_objective(fun, self._layout), settings, arrays),
+        )
+
+
+class _Program(NamedTuple):
+    """What is compiled for a function."""
+
+    state: Callable[[Sequence[Tensor]], State]  # before anything is evaluated
+    chunk: Callable[..., Carry]
 
 
 # Weak, so that a program goes, with the data that it captured, when its function does.
-_programs: weakref.WeakKeyDictionary[Callable[..., Any], dict[Any, Any]] = weakref.WeakKeyDictionary()
+_programs: weakref.WeakKeyDictionary[Callable[..., Any], dict[Any, _Program]] = weakref.WeakKeyDictionary()
 
 
 def _objective(fun: Callable[[], Callable[[Any], Tensor]], layout: _Layout) -> programs.Evaluate:

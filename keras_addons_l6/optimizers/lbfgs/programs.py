@@ -114,12 +114,20 @@ def progress_of(state: State) -> Progress:
 
 
 def run_in_chunks(
-    chunk: Callable[..., Carry], carry: Carry, data: Any, limits: Limits
+    chunk: Callable[..., Carry], carry: Carry, data: Any, limits: Limits, pace: float | None = None
 ) -> Iterator[tuple[Carry, Progress]]:
-    """Run until the method ends or a limit is reached; each half second or so, yield where it stands."""
+    """Run until the method ends or a limit is reached; each half second or so, yield where it stands.
+
+    Args:
+        chunk: From `chunk_program`.
+        carry: Where to begin.
+        data: The objective's.
+        limits: What ends the run.
+        pace: Seconds an evaluation takes at most; None where the program has yet to be compiled.
+    """
     before = progress_of(carry.state)
-    evaluations, compiled = 1, False
-    most, last = int(limits.evaluations), False
+    evaluations = 1 if pace is None else max(int(CHUNK_SECONDS / pace), 1)
+    compiled, most, last = pace is not None, int(limits.evaluations), False
     while not last:
         start = time.perf_counter()
         pause = min(before.evaluations + evaluations, most)
@@ -144,12 +152,10 @@ def end_of(progress: Progress, limits: Limits) -> int:
 
 def on_device(limits: Limits, arrays: NumpyArrays) -> Limits:
     """Limits as a program takes them."""
-    real = (limits.gradient_tolerance, limits.change_tolerance)
-    if keras.backend.backend() != "torch":
-        real = tuple(ops.convert_to_tensor(x, arrays.real) for x in real)
+    real = (_backend.argument(x, arrays.real) for x in (limits.gradient_tolerance, limits.change_tolerance))
     return Limits(count_on_device(limits.evaluations), count_on_device(limits.iterations), *real)
 
 
 def count_on_device(n: int) -> Any:
     """A whole number as a program takes it."""
-    return n if keras.backend.backend() == "torch" else ops.convert_to_tensor(n, "int32")
+    return _backend.argument(n, "int32")
