@@ -30,8 +30,8 @@ def adam(
     m = b1 * m + (1 - b1) * g
     v = b2 * v + (1 - b2) * g * g
     v_max = None if v_max is None else maximum(v_max, v)
-    m_hat = m / c1
-    v_hat = (v if v_max is None else v_max) / c2
+    m_hat = m * (1 / c1)  # one division for all components
+    v_hat = (v if v_max is None else v_max) * (1 / c2)
     x = x - a * m_hat / (sqrt(v_hat) + eps)
     return x, m, v, v_max
 
