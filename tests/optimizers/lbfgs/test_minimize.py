@@ -123,6 +123,22 @@ class TestWhatEndsARun:
         assert stalled.status.startswith("stalled")
         assert not stalled.converged
 
+    @pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled, so nothing is kept")
+    def test_a_second_call_starts_at_its_programs_pace(self, monkeypatch):
+        monkeypatch.setattr(programs, "CHUNK_SECONDS", 60.0)
+
+        def fun(x):
+            return rosenbrock(x)
+
+        def chunks():
+            seen = []
+            result = minimize(fun, [-1.2, 1.0], callback=lambda r: bool(seen.append(r)))
+            return len(seen), result.evaluations
+
+        first, second = chunks(), chunks()
+        assert first[0] > 0  # one evaluation, then sixteen times as many
+        assert second == (0, first[1])  # all in one, which ends the run
+
     def test_callback_sees_results_and_stops(self, monkeypatch):
         monkeypatch.setattr(programs, "CHUNK_SECONDS", 0.0)  # one evaluation a chunk
         seen = []
