@@ -5,8 +5,8 @@ import functools
 import numbers
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -170,8 +170,7 @@ def minimize(
     )
     run = _Run(fun, _Layout(x0), settings, limits)
     with DeferredInterrupt() as interrupt:
-        first, pace = run.first()
-        for carry, progress in programs.run_in_chunks(run.chunk, first, (), run.limits, pace):
+        for carry, progress in run.chunks():
             _check_start(progress)
             status = programs.end_of(progress, limits)
             result = run.result(carry, progress, MESSAGES[status])
@@ -198,24 +197,31 @@ class _Run:
         self._fun, self._layout, self._settings = fun, layout, settings
         self._arrays = arrays_for(layout.start)
         self.limits = programs.on_device(limits, self._arrays)
-        self._program, self._is_new = self._kept_or_new()
+        self._program = self._kept_or_new()
 
-    @property
-    def chunk(self) -> Callable[..., Carry]:
-        """The compiled function that `run_in_chunks` takes."""
-        return self._program.chunk
+    def chunks(self) -> Iterator[tuple[Carry, Progress]]:
+        """Where the run stands, chunk by chunk, by a program that agrees with `fun` as it is now."""
+        values: list[float] = []
+        check = None if self._program.pace is None else lambda: values.append(self._value_at_start())
+        for carry, progress in self._paced(check):
+            if values and not self._agree(values.pop(), progress.start_value):
+                _programs.pop(self._fun)
+                self._program = self._kept_or_new()
+                yield from self._paced()
+                return
+            yield carry, progress
 
-    def first(self) -> tuple[Carry, float | None]:
-        """The carry after one evaluation, by a program that agrees with `fun` as it is now, and what that took."""
-        start = time.perf_counter()
-        carry = self._evaluate_once()
-        if self._is_new:
-            return carry, None
-        if self._agrees(carry):
-            return carry, time.perf_counter() - start
-        _programs.pop(self._fun)
-        self._program, self._is_new = self._kept_or_new()
-        return self._evaluate_once(), None
+    def _paced(self, meanwhile: Callable[[], None] | None = None) -> Iterator[tuple[Carry, Progress]]:
+        """The run by the program as it is, which remembers its pace for the next run."""
+        program, vectors = self._program, self._layout.start
+        first = Carry(program.state(vectors), vectors, ())
+        start, evaluations = time.perf_counter(), 0
+        run = programs.run_in_chunks(program.chunk, first, (), self.limits, program.pace, meanwhile)
+        for carry, progress in run:
+            # Where the chunk was compiled it is the compiler's pace, and the next run's first chunk short.
+            program.pace = (time.perf_counter() - start) / max(progress.evaluations - evaluations, 1)
+            yield carry, progress
+            start, evaluations = time.perf_counter(), progress.evaluations
 
     def result(self, carry: Carry, progress: Progress, status: str) -> MinimizeResult:
         """The result at a carry."""
@@ -229,36 +235,30 @@ class _Run:
             status=status,
         )
 
-    def _evaluate_once(self) -> Carry:
-        start = self._layout.start
-        return self.chunk(
-            Carry(self._program.state(start), start, ()),
-            (),
-            self.limits._replace(evaluations=programs.count_on_device(1)),
+    def _value_at_start(self) -> float:
+        return float(
+            ops.convert_to_numpy(self._fun(self._layout.pack(self._layout.leaves(self._layout.start))))
         )
 
-    def _agrees(self, carry: Carry) -> bool:
+    def _agree(self, value: float, compiled: float) -> bool:
         """Whether `fun` itself gives what its program gave: else something it captured has changed."""
-        found = self._fun(self._layout.pack(self._layout.leaves(self._layout.start)))
-        value, compiled = float(ops.convert_to_numpy(found)), programs.progress_of(carry.state).value
         # A generous bound for one evaluation's rounding: what exceeds it by chance only costs a compilation.
         roundings = 1000 * np.finfo(self._arrays.real).eps
         return bool(np.isclose(value, compiled, rtol=roundings, atol=0.0, equal_nan=True))
 
-    def _kept_or_new(self) -> tuple["_Program", bool]:
-        """The compiled program of the function, and whether it was made just now."""
+    def _kept_or_new(self) -> "_Program":
+        """The compiled program of the function."""
         if keras.backend.backend() == "torch":  # nothing to compile, so nothing to keep
-            return self._new(lambda: self._fun), True
+            return self._new(lambda: self._fun)
         key = (self._layout.key, self._settings.history_size, self._arrays.real)
         try:
             kept = _programs.setdefault(self._fun, {})
             fun: Callable[[], Any] = weakref.ref(self._fun)
         except TypeError:  # no weak reference to such an object
             kept, fun = {}, lambda: self._fun
-        is_new = key not in kept
-        if is_new:
+        if key not in kept:
             kept[key] = self._new(fun)
-        return kept[key], is_new
+        return kept[key]
 
     def _new(self, fun: Callable[[], Callable[[Any], Tensor]]) -> "_Program":
         arrays, settings = self._arrays, self._settings
@@ -268,11 +268,13 @@ class _Run:
         )
 
 
-class _Program(NamedTuple):
+@dataclasses.dataclass
+class _Program:
     """What is compiled for a function."""
 
     state: Callable[[Sequence[Tensor]], State]  # before anything is evaluated
     chunk: Callable[..., Carry]
+    pace: float | None = None  # seconds an evaluation took last; None before the first run
 
 
 # Weak, so that a program goes, with the data that it captured, when its function does.

@@ -114,7 +114,12 @@ def progress_of(state: State) -> Progress:
 
 
 def run_in_chunks(
-    chunk: Callable[..., Carry], carry: Carry, data: Any, limits: Limits, pace: float | None = None
+    chunk: Callable[..., Carry],
+    carry: Carry,
+    data: Any,
+    limits: Limits,
+    pace: float | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Iterator[tuple[Carry, Progress]]:
     """Run until the method ends or a limit is reached; each half second or so, yield where it stands.
 
@@ -123,7 +128,8 @@ def run_in_chunks(
         carry: Where to begin.
         data: The objective's.
         limits: What ends the run.
-        pace: Seconds an evaluation takes at most; None where the program has yet to be compiled.
+        pace: Seconds an evaluation takes; None where the program has yet to be compiled.
+        meanwhile: Called once, where possible while the first chunk is still being computed.
     """
     before = progress_of(carry.state)
     evaluations = 1 if pace is None else max(int(CHUNK_SECONDS / pace), 1)
@@ -132,6 +138,9 @@ def run_in_chunks(
         start = time.perf_counter()
         pause = min(before.evaluations + evaluations, most)
         carry = chunk(carry, data, limits._replace(evaluations=count_on_device(pause)))
+        if meanwhile is not None:
+            meanwhile()
+            meanwhile = None
         now = progress_of(carry.state)
         last = end_of(now, limits) not in iteration.ACTIVE
         yield carry, now
