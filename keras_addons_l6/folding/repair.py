@@ -28,7 +28,7 @@ def export_mended(model: keras.Model, artifact: Path, format: str, **options: An
         warnings.simplefilter("ignore")
         model.export(str(artifact), format=format, verbose=False, **options)
     if format == "openvino":
-        _drop_stray_outputs(artifact, len(keras.tree.flatten(model.outputs)))
+        _drop_stray_outputs(artifact, len(model.outputs))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """`export_folded`: every format, reloaded in its own runtime, and whose fault it is where that fails."""
 
+import contextlib
 import importlib.util
 import json
 
@@ -9,6 +10,8 @@ import pytest
 from keras import layers
 
 from keras_addons_l6.folding import ExportError, FoldingError, export, export_folded, runtimes
+from keras_addons_l6.folding.keras_internals import sublayers
+from keras_addons_l6.folding.repair import export_mended
 from keras_addons_l6.layers import SELU, BatchNorm
 
 BACKEND = keras.config.backend()
@@ -438,8 +441,18 @@ def test_normalization_takes_its_numbers_along(adapted, format, tmp_path):
     assert all(keras.ops.is_tensor(layer.mean) for layer in _normalizations(model))
 
 
+@pytest.mark.parametrize("format", [CHEAP, "unknown"])
+def test_normalization_is_given_its_tensors_back(format, tmp_path):
+    model = normalized(adapted=True)
+    before = [layer.mean for layer in _normalizations(model)]
+    with contextlib.suppress(ValueError):  # Keras's, of the unknown format
+        export_mended(model, tmp_path / "model.onnx", format)
+    assert len(before) == 2
+    assert all(a is b.mean for a, b in zip(before, _normalizations(model), strict=True))
+
+
 def _normalizations(model):
-    return [layer for layer in model._flatten_layers() if isinstance(layer, layers.Normalization)]
+    return [layer for layer in sublayers(model) if isinstance(layer, layers.Normalization)]
 
 
 def stray():
