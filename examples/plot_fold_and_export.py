@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 
 import keras_addons_l6 as l6
 from keras_addons_l6.folding import FoldingError, export_folded, fold_batch_norm, inspect_batch_norm
-from keras_addons_l6.folding.runtimes import RUNTIMES, Feed
+from keras_addons_l6.folding.exporting.runtimes import RUNTIMES, Feed
 
 keras.utils.set_random_seed(1)
 folder = Path(tempfile.mkdtemp())

@@ -21,7 +21,8 @@ def load(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         model = keras.saving.load_model(FILES / name)
-    return model, np.load(FILES / f"{Path(name).stem}.npz")
+    with np.load(FILES / f"{Path(name).stem}.npz") as recorded:
+        return model, dict(recorded)
 
 
 @pytest.mark.parametrize("name", ["addons.h5", "addons.keras", "contrib.h5"])

@@ -12,8 +12,8 @@ import keras_addons_l6
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(keras_addons_l6.__path__, "keras_addons_l6.")
-    # A backend's kernels import that backend; importing the command line would run it.
-    if not module.name.startswith("keras_addons_l6.kernels.") and not module.name.endswith("__main__")
+    # A backend's folder imports that backend; importing the command line would run it.
+    if not module.name.startswith("keras_addons_l6.backends.") and not module.name.endswith("__main__")
 )
 
 

@@ -20,8 +20,8 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from keras_addons_l6 import layers, optimizers
-from keras_addons_l6.kernels.arrays import arrays_for
-from keras_addons_l6.optimizers.lbfgs import iteration, programs
+from keras_addons_l6.backends import arrays_for
+from keras_addons_l6.optimizers.quasi_newton import iteration, programs
 
 MEBIBYTE = 2**20
 CHIPS = (1, 4)

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "how_this_is_tested.md"
 PARTS = {
     "layers": "each layer against float64 NumPy, finite differences and its promises",
-    "kernels": "each operation, and each backend's own kernel against the portable one",
+    "backends": "each operation, and each backend's own kernel against the portable one",
     "optimizers": "each rule against its paper's formula; L-BFGS and its three entrances",
     "folding": "awkward small models and applications, folded and compared",
     "export": "exported files, reloaded in their runtimes",

@@ -1,7 +1,7 @@
 """Folding BatchNorm into its neighbours: the algebra, the search, the rewriting, the check, the report."""
 
 from keras_addons_l6.folding.errors import FoldingError
-from keras_addons_l6.folding.export import ExportError, ExportResult, export_folded
+from keras_addons_l6.folding.exporting.export import ExportError, ExportResult, export_folded
 from keras_addons_l6.folding.fold import Folding, fold_batch_norm, fold_with_report, inspect_batch_norm
 from keras_addons_l6.folding.reason import Reason
 from keras_addons_l6.folding.report import BatchNormRow, FoldingReport

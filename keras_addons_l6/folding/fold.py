@@ -8,15 +8,15 @@ from typing import Any
 import keras
 
 from keras_addons_l6.folding import keras_internals
-from keras_addons_l6.folding.batch_norm import is_batch_norm
-from keras_addons_l6.folding.plan import Decision, Plan, make_plan
+from keras_addons_l6.folding.building.rewrite import build, dropped_settings
+from keras_addons_l6.folding.planning.batch_norm import is_batch_norm
+from keras_addons_l6.folding.planning.plan import Decision, Plan, make_plan
 from keras_addons_l6.folding.progress import Progress
+from keras_addons_l6.folding.proving.verify import Verification, verify_folding
 from keras_addons_l6.folding.reason import Reason
+from keras_addons_l6.folding.recording.trace import record
 from keras_addons_l6.folding.report import BatchNormRow, FoldingReport
-from keras_addons_l6.folding.rewrite import build, dropped_settings
 from keras_addons_l6.folding.tape import Call
-from keras_addons_l6.folding.trace import record
-from keras_addons_l6.folding.verify import Verification, verify_folding
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def fold_batch_norm(
         verify: Whether to run both models on random inputs and compare.
         tolerance: The largest allowed error, relative to the largest output. None: what float
             rounding explains, or a small multiple of the model's own rounding noise where that is
-            larger (see `keras_addons_l6.folding.verify`).
+            larger (see `keras_addons_l6.folding.proving.verify`).
         verbose: 0 is silent, 1 shows progress on the standard error stream, "auto" shows it for what
             takes longer than a second.
 

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_addons_l6 import kernels
-from keras_addons_l6.kernels import Statistics, Tensor
+from keras_addons_l6 import backends
+from keras_addons_l6.backends.portable.layers import Statistics, Tensor
 from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 
@@ -159,7 +159,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
         """Create a weight; what is not trained are statistics, which float16 is too narrow for."""
         if kwargs.get("trainable") is False:
-            kwargs["dtype"] = kernels.statistics_dtype(self.variable_dtype)
+            kwargs["dtype"] = backends.layers.statistics_dtype(self.variable_dtype)
         return super().add_weight(*args, **kwargs)
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
@@ -187,7 +187,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def _normalize_by_moving_averages(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
         mean, variance = ops.convert_to_tensor(self.moving_mean), ops.convert_to_tensor(self.moving_variance)
-        return kernels.normalize(
+        return backends.layers.normalize(
             x, mean, variance, gamma, beta, axis=self.axis % len(x.shape), epsilon=self.epsilon
         )
 
@@ -199,16 +199,18 @@ class BatchNorm(keras.layers.BatchNormalization):
             mask = _aligned_mask(type(self).__name__, mask, x, axis)
         if self.synchronized:
             mask = ops.ones([1] * len(x.shape), dtype="bool") if mask is None else mask
-            return kernels.synchronized_batch_norm(x, mask, gamma, beta, axis=axis, epsilon=self.epsilon)
+            return backends.layers.synchronized_batch_norm(
+                x, mask, gamma, beta, axis=axis, epsilon=self.epsilon
+            )
         if mask is not None:
-            return kernels.masked_batch_norm(x, mask, gamma, beta, axis=axis, epsilon=self.epsilon)
-        return kernels.batch_norm(x, gamma, beta, axis=axis, epsilon=self.epsilon)
+            return backends.layers.masked_batch_norm(x, mask, gamma, beta, axis=axis, epsilon=self.epsilon)
+        return backends.layers.batch_norm(x, gamma, beta, axis=axis, epsilon=self.epsilon)
 
     def _renormalize(
         self, x: Tensor, mask: Tensor | None, gamma: Tensor | None, beta: Tensor | None
     ) -> Tensor:
         """Ioffe (2017), Algorithm 1: y = (x_hat * r + d) * gamma + beta, r and d without gradient."""
-        x = ops.cast(x, kernels.statistics_dtype(x.dtype))
+        x = ops.cast(x, backends.layers.statistics_dtype(x.dtype))
         normalized, batch = self._normalize_by_batch(x, mask, None, None)
         r, d = self._renorm_correction(batch)
         self._update_renorm_averages(batch)

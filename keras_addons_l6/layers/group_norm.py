@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_addons_l6 import kernels
-from keras_addons_l6.kernels import Tensor
+from keras_addons_l6 import backends
+from keras_addons_l6.backends.portable.layers import Tensor
 from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 
@@ -107,8 +107,8 @@ class GroupNorm(keras.layers.GroupNormalization):
     def call(self, inputs: Tensor) -> Tensor:
         """Normalize the groups."""
         axis = self.axis % len(inputs.shape)
-        x = ops.cast(inputs, kernels.statistics_dtype(inputs.dtype, self.compute_dtype))
-        y = kernels.group_norm(
+        x = ops.cast(inputs, backends.layers.statistics_dtype(inputs.dtype, self.compute_dtype))
+        y = backends.layers.group_norm(
             x,
             None if self.gamma is None else ops.convert_to_tensor(self.gamma),
             None if self.beta is None else ops.convert_to_tensor(self.beta),

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_addons_l6 import kernels
-from keras_addons_l6.kernels import Tensor
+from keras_addons_l6 import backends
+from keras_addons_l6.backends.portable.layers import Tensor
 from keras_addons_l6.layers import shared_axes as sharing
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 from keras_addons_l6.layers.shared_axes import SharedAxes
@@ -89,4 +89,4 @@ class PReLU(keras.layers.PReLU):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the rectifier."""
-        return kernels.prelu(inputs, ops.convert_to_tensor(self.alpha))
+        return backends.layers.prelu(inputs, ops.convert_to_tensor(self.alpha))

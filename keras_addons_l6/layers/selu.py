@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_addons_l6 import kernels
-from keras_addons_l6.kernels import Tensor
+from keras_addons_l6 import backends
+from keras_addons_l6.backends.portable.layers import Tensor
 from keras_addons_l6.layers.arguments import Shape
 
 
@@ -48,7 +48,7 @@ class SELU(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the unit."""
-        return kernels.selu(inputs)
+        return backends.layers.selu(inputs)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Shape of the output: that of the input."""

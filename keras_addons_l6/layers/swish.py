@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_addons_l6 import kernels
-from keras_addons_l6.kernels import Tensor
+from keras_addons_l6 import backends
+from keras_addons_l6.backends.portable.layers import Tensor
 from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers import shared_axes as sharing
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
@@ -88,7 +88,7 @@ class Swish(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the activation."""
-        return kernels.swish(inputs, ops.convert_to_tensor(self.beta))
+        return backends.layers.swish(inputs, ops.convert_to_tensor(self.beta))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Shape of the output: that of the input."""

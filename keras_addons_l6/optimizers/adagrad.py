@@ -5,8 +5,8 @@ from typing import Any, Unpack
 import keras
 import numpy as np
 
-from keras_addons_l6.kernels.elementwise import sqrt
-from keras_addons_l6.kernels.known_rules import known_as
+from keras_addons_l6.backends.portable.elementwise import sqrt
+from keras_addons_l6.backends.portable.known_rules import known_as
 from keras_addons_l6.optimizers.argument_checks import number
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor

@@ -4,8 +4,8 @@ from typing import Any, Unpack
 
 import keras
 
-from keras_addons_l6.kernels.elementwise import maximum, one_minus_power, sqrt
-from keras_addons_l6.kernels.known_rules import known_as
+from keras_addons_l6.backends.portable.elementwise import maximum, one_minus_power, sqrt
+from keras_addons_l6.backends.portable.known_rules import known_as
 from keras_addons_l6.optimizers.argument_checks import flag, number
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, Unpack
 
-from keras_addons_l6.kernels import rules
+from keras_addons_l6.backends import rules
+from keras_addons_l6.backends.portable.rules import Rule, Update
 from keras_addons_l6.optimizers import base_arguments
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.keras_doors import AllVariablesOptimizer
@@ -53,7 +54,7 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
         ValueError: for an argument out of range, naming it and the value.
     """
 
-    rule: ClassVar[rules.Rule]
+    rule: ClassVar[Rule]
 
     def __init__(self, learning_rate: LearningRate, **base: Unpack[BaseArguments]) -> None:
         super().__init__(base_arguments.checked_rate(learning_rate), **base_arguments.checked(base))
@@ -111,8 +112,7 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
             t = rules.scalar(self.iterations + 1, dtype)
             decay = None if self.weight_decay is None else self.decay(a)
             updates = [
-                rules.Update(g, x, self._slots_of(x), decay if self._is_decayed(x) else None)
-                for g, x in pairs
+                Update(g, x, self._slots_of(x), decay if self._is_decayed(x) else None) for g, x in pairs
             ]
             self._take(type(self).rule, updates, self.coefficients(a, t))
 

@@ -8,7 +8,9 @@ import keras
 # No public function tells whether values go into a `keras.StatelessScope` instead of into variables.
 from keras.src.backend import in_stateless_scope
 
-from keras_addons_l6.kernels import rules
+from keras_addons_l6.backends import rules
+from keras_addons_l6.backends.portable import rules as portable
+from keras_addons_l6.backends.portable.rules import Rule, Update
 
 
 class AllVariablesOptimizer(keras.optimizers.Optimizer):
@@ -45,7 +47,7 @@ class AllVariablesOptimizer(keras.optimizers.Optimizer):
         # Under tf.distribute `variable` is one replica's part, which only Keras can map back.
         return self._get_variable_index(variable)
 
-    def _take(self, rule: rules.Rule, updates: Sequence[rules.Update], coefficients: dict[str, Any]) -> None:
+    def _take(self, rule: Rule, updates: Sequence[Update], coefficients: dict[str, Any]) -> None:
         # In a stateless scope nothing may be changed in place: the values are the caller's.
-        take = rules.step_portably if in_stateless_scope() else rules.step
+        take = portable.step if in_stateless_scope() else rules.step
         take(rule, updates, coefficients, self.assign)

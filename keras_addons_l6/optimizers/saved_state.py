@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_addons_l6.kernels import rules
+from keras_addons_l6.backends import rules
 
 
 @dataclass

@@ -1,7 +1,9 @@
 """Measures everything and puts the tables into docs/benchmarks.md.
 
 `python -m tests.benchmarks [--quick] [--backends ...]`. Every part runs in a process of its own on each
-backend, one after the other. `--quick` tries the whole way on tiny sizes and prints instead of writing.
+backend, one after the other; small work in several: where a program's buffers come to lie makes it faster or
+slower by a tenth, at times by half, in all of a process's runs. `--quick` tries the whole way on tiny sizes and
+prints instead of writing.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks import report
-from tests.benchmarks.rows import Row
+from tests.benchmarks.rows import Row, median_of
 from tests.benchmarks.timing import THREADS
 
 BACKENDS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "torch"}
@@ -25,6 +27,7 @@ PARTS = {
     "batches": "How BatchNorm grows with the batch",
     "train_steps": "A train step inside `fit`",
 }
+PROCESSES = {"growth": 5, "variables": 5, "layers": 5, "batches": 5}  # else one
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 CHART = PAGE.with_name("benchmarks.svg")
 
@@ -53,6 +56,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def measure(backend: str, part: str, quick: bool) -> list[Row]:
+    """Rows of one part, each number the median over its processes."""
+    return median_of([_measure(backend, part, quick) for _ in range(1 if quick else PROCESSES.get(part, 1))])
+
+
+def _measure(backend: str, part: str, quick: bool) -> list[Row]:
     """Rows of one part, measured in a process of its own."""
     print(f"{backend}: {part}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -23,8 +23,8 @@ import keras
 import numpy as np
 
 from keras_addons_l6.folding import fold_batch_norm
-from keras_addons_l6.folding.repair import export_mended
-from keras_addons_l6.folding.runtimes import RUNTIMES, Feed
+from keras_addons_l6.folding.exporting.repair import export_mended
+from keras_addons_l6.folding.exporting.runtimes import RUNTIMES, Feed
 
 MODELS = ("ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121")
 SUFFIXES = {"tf_saved_model": "", "onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "torch": ".pt2"}

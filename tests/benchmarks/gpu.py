@@ -17,7 +17,7 @@ PROBES = {
     "jax": "import jax; print([d.device_kind for d in jax.devices() if d.platform == 'gpu'][0])",
     "torch": "import torch; print(torch.cuda.get_device_name())",
 }
-CONFORMANCE = ["tests/kernels", "tests/layers", "tests/test_every_layer.py", "tests/test_every_optimizer.py"]
+CONFORMANCE = ["tests/backends", "tests/layers", "tests/test_every_layer.py", "tests/test_every_optimizer.py"]
 NO_CHIP = "no CUDA device is visible, so nothing is measured on one"
 PARTS = ("optimizers", "growth", "layers", "train_steps")
 

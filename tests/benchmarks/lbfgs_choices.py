@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from keras_addons_l6.optimizers.lbfgs import line_search
+from keras_addons_l6.optimizers.quasi_newton import line_search
 from tests.benchmarks import lbfgs_problems as benchmark
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from tests.optimizers.lbfgs import problems
+    from tests.optimizers.quasi_newton import problems
 
     every = [*problems.CLASSIC, *problems.learning()]
     print("| taken back | evaluations, geometric mean over ours | solved | solved in float32 |")

@@ -51,8 +51,8 @@ def scipy_run(objective: Objective, start: np.ndarray, dtype: str) -> End:
 
 def our_run(objective: Objective, start: np.ndarray, dtype: str, with_values: bool = True) -> End:
     """The method of this package, driven by hand."""
-    from keras_addons_l6.kernels.arrays import NumpyArrays
-    from keras_addons_l6.optimizers.lbfgs import iteration
+    from keras_addons_l6.backends.portable.arrays import NumpyArrays
+    from keras_addons_l6.optimizers.quasi_newton import iteration
 
     arrays, trial = NumpyArrays(dtype), (start.astype(dtype),)
     settings = iteration.Settings(HISTORY, TOLERANCE, change_tolerance=0.0, max_evaluations=MOST)
@@ -109,7 +109,7 @@ def torch_runs(dtype: str, names: list[str]) -> dict[str, End]:
 
 def torch_process(dtype: str, names: list[str]) -> None:
     """The other side of `torch_runs`."""
-    from tests.optimizers.lbfgs import problems
+    from tests.optimizers.quasi_newton import problems
 
     chosen = [p for p in (*problems.CLASSIC, *problems.learning()) if p.name in names]
     ends = {problem.name: _torch_run(problem, dtype) for problem in chosen}
@@ -231,7 +231,7 @@ def main() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from tests.optimizers.lbfgs import problems
+    from tests.optimizers.quasi_newton import problems
 
     every = [*problems.CLASSIC, *problems.learning()]
     chosen = [p for p in every if not options.only or p.name in options.only]

@@ -22,7 +22,7 @@ import numpy as np
 BACKENDS = ("jax", "tensorflow", "torch")
 HISTORY = 10
 MOST = 5000  # evaluations, where a solver does not get there
-STARTS = 30  # of each classifier
+STARTS = 100  # of each classifier
 
 
 class Problem(NamedTuple):
@@ -382,25 +382,24 @@ def direction_row(parameters: int, turns: int) -> str:
     import jax
     import jax.numpy as jnp
 
-    from keras_addons_l6.kernels.arrays import arrays_for
-    from keras_addons_l6.optimizers.lbfgs import history as pairs_of
-    from keras_addons_l6.optimizers.lbfgs import iteration
+    from keras_addons_l6.backends import arrays_for
+    from keras_addons_l6.optimizers.quasi_newton import iteration
+    from keras_addons_l6.optimizers.quasi_newton import pairs as pairs_of
 
     rng = np.random.default_rng(0)
     gradient = (jnp.asarray(rng.normal(size=parameters).astype("float32")),)
     arrays = arrays_for(gradient)
     state = iteration.init(arrays, iteration.Settings(history_size=HISTORY), gradient)
     products = jnp.stack([jnp.eye(HISTORY), jnp.eye(HISTORY)])
-    shape = state.s[0].shape
-    s, y = (jnp.asarray(rng.normal(size=shape).astype("float32")) for _ in "sy")
-    history = pairs_of.History((s,), (y,), products, jnp.int32(3), jnp.int32(HISTORY))
+    ring = jnp.asarray(rng.normal(size=state.rings[0].shape).astype("float32"))
+    history = pairs_of.History((ring,), products, jnp.float32(1.0), jnp.int32(3), jnp.int32(HISTORY))
     direction = jax.jit(lambda h, g: pairs_of.direction(arrays, h, g, pairs_of.measure(arrays, h, g)[0]))
     triad = jax.jit(lambda a, b: a + 2.0 * b)
     times: dict[str, list[float]] = {"direction": [], "triad": []}
     for _ in range(turns + 1):
         for name, program, inputs in (
             ("direction", direction, (history, gradient)),
-            ("triad", triad, (s, y)),
+            ("triad", triad, (ring[:HISTORY], ring[HISTORY:])),
         ):
             start = time.perf_counter()
             jax.block_until_ready(program(*inputs))

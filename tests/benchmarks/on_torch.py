@@ -110,7 +110,10 @@ def keras_call(layer: Any, x: Any, training: bool) -> tuple[Call, Any]:
 
 
 def native_calls(name: str, x: Any) -> dict[str, tuple[Call, Any]]:
-    """The same for `torch.nn.functional`, channels last by a change of strides, without a copy."""
+    """The same for `torch.nn.functional` in a layer, channels last by a change of strides, without a copy.
+
+    In a layer, because from every contender's time a layer's call is taken.
+    """
     if name not in _FUNCTIONAL:
         return {}
     channels = x.shape[-1]
@@ -118,10 +121,8 @@ def native_calls(name: str, x: Any) -> dict[str, tuple[Call, Any]]:
     function = _FUNCTIONAL[name]
     state = torch.zeros(channels, device=x.device), torch.ones(channels, device=x.device)
 
-    def call(weights: Any, x: Any) -> tuple[Any, Any]:
-        return function(x.movedim(-1, 1), state, *weights).movedim(1, -1), ()
-
-    return {"torch.nn.functional": (call, made)}
+    layer = keras.layers.Activation(lambda x: function(x.movedim(-1, 1), state, *made).movedim(1, -1))
+    return {"torch.nn.functional": (lambda weights, x: (layer(x), ()), made)}
 
 
 def output(call: Call, weights: Any, x: Any) -> np.ndarray:

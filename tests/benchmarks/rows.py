@@ -1,6 +1,7 @@
 """One line of a result table."""
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -21,3 +22,15 @@ class Row(NamedTuple):
         """Time of the fastest contender beside ours that passes the numeric tests."""
         peers = [s for name, s in self.seconds.items() if name != OURS and name not in self.errors]
         return min(peers, default=None)
+
+
+def median_of(runs: Sequence[Sequence[Row]]) -> list[Row]:
+    """The same rows measured in several processes, as one: each number the median of theirs."""
+    return [
+        rows[0]._replace(
+            seconds={name: statistics.median(row.seconds[name] for row in rows) for name in rows[0].seconds},
+            floor=rows[0].floor and statistics.median(row.floor or 0.0 for row in rows),
+            resolution=statistics.median(row.resolution for row in rows),
+        )
+        for rows in zip(*runs, strict=True)
+    ]

@@ -14,7 +14,7 @@ import pytest
 from tests.benchmarks import gpu, layers, memory, methods, report, shapes, timing
 from tests.benchmarks.__main__ import PARTS
 from tests.benchmarks.part import FULL_PARTS, QUICK_PARTS
-from tests.benchmarks.rows import KERAS, OURS, Row
+from tests.benchmarks.rows import KERAS, OURS, Row, median_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,6 +101,15 @@ def test_a_time_within_the_resolution_is_shown_as_a_bound():
     assert "| < 500 | 2e+03 | < 0.25 | < 0.25 |" in report.table([row])
     row = Row("layer", "jit", {OURS: 0.5, KERAS: 0.5}, resolution=0.5)
     assert "| < 500 | < 500 |  |  |" in report.table([row])
+
+
+def test_rows_of_several_processes_are_told_by_their_medians():
+    runs = [
+        [Row("norm", "jit", {OURS: ours, KERAS: 4.0 - ours}, floor, {KERAS: 1e-3}, resolution)]
+        for ours, floor, resolution in ((1.0, 3.0, 0.3), (3.0, 1.0, 0.1), (2.0, 2.0, 0.2))
+    ]
+    assert median_of(runs) == [Row("norm", "jit", {OURS: 2.0, KERAS: 2.0}, 2.0, {KERAS: 1e-3}, 0.2)]
+    assert median_of([[row._replace(floor=None)] for (row,) in runs])[0].floor is None
 
 
 def test_a_layer_s_time_is_without_the_call_and_no_surer_than_the_readings():

@@ -21,7 +21,7 @@ MISMATCHES = {
     "another history": (
         lambda: optimizers.LBFGS(history_size=5),
         lambda: optimizers.LBFGS(history_size=3),
-        "_s'",
+        "_rings'",
     ),
     "another method": (lambda: optimizers.Adam(), lambda: optimizers.LBFGS(), "point|gradient|direction"),
     "another rule": (lambda: optimizers.AdaGrad(), lambda: optimizers.Adam(), "momentum|velocity"),

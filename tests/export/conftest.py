@@ -6,7 +6,7 @@ import importlib.util
 import keras
 import pytest
 
-from keras_addons_l6.folding import runtimes
+from keras_addons_l6.folding.exporting import runtimes
 
 
 @pytest.fixture(autouse=True)

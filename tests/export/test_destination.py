@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from keras_addons_l6.folding import destination
-from keras_addons_l6.folding.destination import free_destination, written_whole
+from keras_addons_l6.folding.exporting import destination
+from keras_addons_l6.folding.exporting.destination import free_destination, written_whole
 
 
 def _tree(folder):

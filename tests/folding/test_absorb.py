@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from keras_addons_l6.folding.absorb import absorber_of
-from keras_addons_l6.folding.affine import Affine, batch_norm_affine
+from keras_addons_l6.folding.planning.absorb import absorber_of
+from keras_addons_l6.folding.planning.affine import Affine, batch_norm_affine
 from tests.reference import folding as reference
 
 # sums of at most a hundred products of order one, in float64: 100 * 2.2e-16 and some cancellation

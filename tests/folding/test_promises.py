@@ -8,9 +8,9 @@ import pytest
 from keras import layers as L
 
 from keras_addons_l6.folding import FoldingError, fold_batch_norm, fold_with_report, inspect_batch_norm
-from keras_addons_l6.folding import plan as planning
-from keras_addons_l6.folding.affine import Affine
-from keras_addons_l6.folding.verify import difference
+from keras_addons_l6.folding.planning import plan as planning
+from keras_addons_l6.folding.planning.affine import Affine
+from keras_addons_l6.folding.proving.verify import difference
 from keras_addons_l6.layers import BatchNorm
 from tests.folding import blocks as B
 from tests.folding.models import BN, CASES, IMAGE, seq

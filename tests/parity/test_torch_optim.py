@@ -10,7 +10,8 @@ from keras_addons_l6.optimizers import AdaGrad, Adam, AdamW, Nesterov, RMSProp
 from tests.optimizers.driving import FASTEST, MODES, follow
 from tests.parity.gradients import DROP, SNAPSHOTS, gradients, start
 
-GOLDENS = np.load(Path(__file__).with_name("torch_optim.npz"))
+with np.load(Path(__file__).with_name("torch_optim.npz")) as file:
+    GOLDENS = dict(file)
 
 
 class Drop(keras.optimizers.schedules.LearningRateSchedule):

@@ -1,0 +1,1 @@
+"""What JAX puts in place of portable definitions."""

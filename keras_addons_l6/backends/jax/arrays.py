@@ -1,0 +1,35 @@
+"""The operations of `arrays` on JAX: as `keras.ops` has them, with products over rings as matrix products."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from keras_addons_l6.backends.portable.arrays import KerasArrays, Scalar, Small, Tensor, widest
+
+FULL = jax.lax.Precision.HIGHEST  # else accelerators round float32 factors to bfloat16 or TF32
+
+
+class JaxArrays(KerasArrays):
+    """JAX arrays. A matrix product reads a ring three times as fast as XLA:CPU sums products of its rows."""
+
+    def pack(self, values: Sequence[Scalar], dtype: str) -> Small:
+        """A vector of scalars, by selection: of a stack XLA:CPU makes a kernel for each scalar."""
+        places = jnp.arange(len(values), dtype="int32")
+        vector = jnp.zeros(len(values), dtype)
+        for place, value in enumerate(values):
+            vector = jnp.where(places == place, jnp.asarray(value, dtype), vector)
+        return vector
+
+    def _products(self, ring: Tensor, x: Tensor) -> Tensor:
+        """The product of a tensor with each row of a ring, in full precision."""
+        return jnp.tensordot(ring, x, axes=x.ndim, precision=FULL)
+
+    def combine(self, coefficients: Small, ring: Tensor) -> Tensor:
+        """The sum of a ring's rows times their coefficients, in full precision."""
+        return jnp.tensordot(coefficients.astype(ring.dtype), ring, axes=1, precision=FULL)
+
+
+def arrays_for(tensors: Sequence[Tensor]) -> KerasArrays:
+    """The operations for these tensors, with scalars in their widest dtype."""
+    return JaxArrays(widest(tensors))

@@ -1,0 +1,1 @@
+"""The definitions, in `keras.ops`: what every backend is held to."""

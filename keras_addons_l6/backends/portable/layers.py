@@ -1,0 +1,371 @@
+"""Each operation of the layers once, in `keras.ops`: the definition that every native kernel is held to.
+
+Numerical decisions, which a native kernel has to keep:
+
+1. Statistics are computed in at least float32, whatever the dtype of the input; outputs have the input's
+   dtype.
+2. A variance is never E[x^2] - E[x]^2. It is the corrected two-pass of Chan, Golub & LeVeque (1983, eq. 1.7):
+   with a shift K close to the mean and u ~ x - K, d = mean(u) and variance = mean(u^2) - d^2, where d is
+   nothing but the rounding error of K.
+3. K is the mean or, where the two differ by rounding only, the first value of the group, so a constant group
+   is centred exactly, at any magnitude. K carries no gradient: mean and variance do not depend on the shift,
+   so derivatives of every order come out right without it, and the backward pass needs two sums instead of
+   three.
+4. u is x - K over 4096, and epsilon goes over 4096^2 with it. Both are exact, and the sum of N squares
+   overflows only where the variance itself is within a factor N / 2^24 of overflowing.
+5. The reciprocal deviation is 1 / sqrt(variance + epsilon), not rsqrt: the derivative of rsqrt holds its
+   cube, which underflows in float32 from a deviation of 1e13 on.
+6. y = u * scale + offset with scale and offset per channel: one multiplication and addition per element, and
+   the sums over dy and dy * u are all that its gradient needs.
+7. Branches that are not taken see harmless values (`where` twice), so infinity and NaN in one never reach the
+   other.
+8. SELU and Swish of float16 and bfloat16 are computed in float32 and rounded once.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+__all__ = [
+    "Statistics",
+    "Tensor",
+    "batch_norm",
+    "group_norm",
+    "masked_batch_norm",
+    "normalize",
+    "prelu",
+    "selu",
+    "statistics_dtype",
+    "swish",
+    "synchronized_batch_norm",
+]
+
+Tensor = Any  # a tensor of the active backend, or a symbolic one: the three backends share no type
+Average = Callable[[Tensor, Sequence[int]], Tensor]
+Size = Callable[[Tensor, Sequence[int]], Tensor]
+Centre = Callable[[Tensor, Tensor], Tensor]
+Scale = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+SELU_SCALE = 1.0507009873554805  # lambda of Klambauer et al. (2017), section 2
+SELU_ALPHA = 1.6732632423543772  # alpha there
+EXACT_SCALE = 2.0**-12  # decision 4: a power of two, so that scaling there and back is exact
+_SNAP = 2.0**-16  # decision 3: above the rounding error of a mean in float32, below any spread it could hide
+
+
+class Statistics(NamedTuple):
+    """Mean and biased variance per channel, and how many values of each channel they were taken over.
+
+    They feed the moving averages and carry no gradient.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+
+def prelu(x: Tensor, alpha: Tensor) -> Tensor:
+    """Compute max(0, x) + alpha * min(0, x), with slope alpha at 0; `alpha` broadcasts against `x`."""
+    return x * ops.where(x > 0, ops.ones_like(alpha), alpha)
+
+
+def selu(x: Tensor) -> Tensor:
+    """Compute scale * (x if x > 0 else alpha * (exp(x) - 1)), with slope scale * alpha at 0."""
+    z = ops.cast(x, statistics_dtype(x.dtype))
+    positive = z > 0
+    negative_part = ops.where(positive, ops.zeros_like(z), z)
+    y = ops.where(positive, SELU_SCALE * z, SELU_SCALE * SELU_ALPHA * ops.expm1(negative_part))
+    return ops.cast(y, x.dtype)
+
+
+def swish(x: Tensor, beta: Tensor) -> Tensor:
+    """Compute x * sigmoid(beta * x); `beta` broadcasts against `x`."""
+    z = ops.cast(x, statistics_dtype(x.dtype))
+    return ops.cast(z * ops.sigmoid(z * ops.cast(beta, z.dtype)), x.dtype)
+
+
+def average(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Mean over `axes`, which stay with length 1; no axes, no change.
+
+    Not by `ops.mean`, which computes in float32 what is float64 on JAX and torch, but for symbolic tensors,
+    whose sizes may be unknown.
+    """
+    if not axes:
+        return x
+    if isinstance(x, keras.KerasTensor):
+        return ops.mean(x, axis=tuple(axes), keepdims=True)
+    return ops.sum(x, axis=tuple(axes), keepdims=True) / size_over(x, axes)
+
+
+def size_over(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """How many values lie along `axes`: a number where it is known, or a tensor in the dtype of `x`."""
+    size: Tensor = 1
+    for a in axes:
+        size = size * ops.shape(x)[a]
+    return float(size) if isinstance(size, int) else ops.cast(size, x.dtype)
+
+
+def centred(x: Tensor, shift: Tensor) -> Tensor:
+    """U of decision 4."""
+    return (x - shift) * EXACT_SCALE
+
+
+def scaled(u: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """U * scale + offset (decision 6)."""
+    return u * scale + offset
+
+
+class Passes(NamedTuple):
+    """What reads the whole tensor; a backend may have a way of its own for each."""
+
+    average: Average = average
+    centred: Centre = centred
+    scaled: Scale = scaled
+
+
+PORTABLE = Passes()
+
+
+def batch_norm(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axis: int,
+    epsilon: float,
+    passes: Passes = PORTABLE,
+) -> tuple[Tensor, Statistics]:
+    """Normalize each channel by the statistics of this batch.
+
+    Args:
+        x: Tensor of any rank; `axis` is the channels'.
+        gamma: Scale, shape `(channels,)`, or `None` for 1.
+        beta: Offset, shape `(channels,)`, or `None` for 0.
+        axis: Channel axis, from 0.
+        epsilon: Added to the variance.
+        passes: The backend's ways through the whole tensor.
+
+    Returns:
+        The normalized tensor in the dtype of `x`, and the statistics it was normalized by.
+    """
+    z = ops.cast(x, statistics_dtype(x.dtype))
+    axes = other_axes(z, axis)
+    shift = batch_shift(z, axis, passes.average)
+    u = passes.centred(z, shift)
+    moments = moments_about_zero(u, lambda t: passes.average(t, axes))
+    y = passes.scaled(u, *affine(*moments, along(gamma, axis, z), along(beta, axis, z), epsilon))
+    return ops.cast(y, x.dtype), statistics(shift, *moments, size_over(z, axes))
+
+
+def masked_batch_norm(
+    x: Tensor,
+    mask: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axis: int,
+    epsilon: float,
+    passes: Passes = PORTABLE,
+    size: Size = size_over,
+) -> tuple[Tensor, Statistics]:
+    """`batch_norm` with statistics over the values where `mask`, which broadcasts against `x`, is true.
+
+    All values are normalized, masked or not. What is masked may be infinite or NaN without harm to the
+    statistics. Where nothing is left, mean and variance are 0 and so is the count.
+    """
+    z = ops.cast(x, statistics_dtype(x.dtype))
+    axes = other_axes(z, axis)
+    mask = ops.cast(mask, "bool")
+    share = passes.average(ops.cast(mask, z.dtype), axes)
+    some = ops.where(share > 0, share, ops.ones_like(share))
+
+    def masked_average(t: Tensor) -> Tensor:
+        return passes.average(ops.where(mask, t, ops.zeros_like(t)), axes) / some
+
+    shift = corrected_mean(z, masked_average)
+    u = passes.centred(z, shift)
+    moments = moments_about_zero(ops.where(mask, u, ops.zeros_like(u)), masked_average)
+    y = passes.scaled(u, *affine(*moments, along(gamma, axis, z), along(beta, axis, z), epsilon))
+    count = ops.round(share * size(z, axes))
+    return ops.cast(y, x.dtype), statistics(shift, *moments, count)
+
+
+def synchronized_batch_norm(
+    x: Tensor,
+    mask: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axis: int,
+    epsilon: float,
+) -> tuple[Tensor, Statistics]:
+    """`masked_batch_norm` with statistics over what all replicas hold: here there is one."""
+    return masked_batch_norm(x, mask, gamma, beta, axis=axis, epsilon=epsilon)
+
+
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axis: int,
+    epsilon: float,
+    passes: Passes = PORTABLE,
+) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta with given statistics of shape `(channels,)`.
+
+    The mean is subtracted first: x * scale + (beta - mean * scale) would lose what x and the mean have in
+    common.
+    """
+    z = ops.cast(x, statistics_dtype(x.dtype))
+    mean, scale, beta = fixed_affine(z, mean, variance, gamma, beta, axis, epsilon)
+    u = z - mean
+    return ops.cast(u * scale if beta is None else passes.scaled(u, scale, beta), x.dtype)
+
+
+def fixed_affine(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    axis: int,
+    epsilon: float,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Mean, scale and offset with which (x - mean) * scale + offset is normalized by given statistics."""
+    scale = 1.0 / ops.sqrt(ops.cast(variance, x.dtype) + epsilon)
+    if gamma is not None:
+        scale = scale * ops.cast(gamma, x.dtype)
+    return along(mean, axis, x), along(scale, axis, x), along(beta, axis, x)
+
+
+def group_norm(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    groups: int,
+    axis: int,
+    epsilon: float,
+    passes: Passes = PORTABLE,
+) -> Tensor:
+    """Normalize each group of neighbouring channels of each sample by its own statistics.
+
+    The tensor is never reshaped: sums are taken per sample and channel first, and the groups formed from
+    those.
+
+    Args:
+        x: Tensor of rank >= 2, axis 0 the samples'.
+        gamma: Scale, shape `(channels,)`, or `None` for 1.
+        beta: Offset, shape `(channels,)`, or `None` for 0.
+        groups: Number of groups, a divisor of the number of channels; `channels` of them is instance
+            normalization.
+        axis: Channel axis, from 1.
+        epsilon: Added to the variance.
+        passes: The backend's ways through the whole tensor.
+
+    Returns:
+        The normalized tensor in the dtype of `x`.
+    """
+    z = ops.cast(x, statistics_dtype(x.dtype))
+    u = passes.centred(z, group_shift(z, groups, axis, passes.average))
+    moments = moments_about_zero(u, lambda t: group_average(t, groups, axis, passes.average))
+    y = passes.scaled(u, *affine(*moments, along(gamma, axis, z), along(beta, axis, z), epsilon))
+    return ops.cast(y, x.dtype)
+
+
+def statistics_dtype(*dtypes: Any) -> str:
+    """Float64 if one of them is, else float32 (decision 1); Keras's `result_type` lacks float64 on JAX."""
+    return "float64" if "float64" in map(keras.backend.standardize_dtype, dtypes) else "float32"
+
+
+def other_axes(x: Tensor, axis: int) -> list[int]:
+    """All axes of `x` but `axis`."""
+    return [a for a in range(len(x.shape)) if a != axis]
+
+
+def spatial_axes(x: Tensor, axis: int) -> list[int]:
+    """All axes of `x` but the samples' and `axis`."""
+    return [a for a in other_axes(x, axis) if a != 0]
+
+
+def along(vector: Tensor | None, axis: int, x: Tensor) -> Tensor | None:
+    """`vector` in the dtype of `x`, shaped to broadcast along `axis` of it."""
+    if vector is None:
+        return None
+    return ops.reshape(ops.cast(vector, x.dtype), [-1 if a == axis else 1 for a in range(len(x.shape))])
+
+
+def first_value(x: Tensor, axes: Sequence[int], average: Average) -> Tensor:
+    """The first value along `axes`, which stay with length 1 even where `x` is empty and the value NaN."""
+    return average(x[tuple(slice(0, 1 if a in axes else None) for a in range(len(x.shape)))], axes)
+
+
+def batch_shift(x: Tensor, axis: int, average: Average = average) -> Tensor:
+    """The shift of decision 3 for each channel."""
+    axes = other_axes(x, axis)
+    return snapped_mean(average(x, axes), first_value(x, axes, average))
+
+
+def group_shift(x: Tensor, groups: int, axis: int, average: Average = average) -> Tensor:
+    """The shift of decision 3 for each sample and channel, the same for the channels of a group."""
+    first = first_value(x, spatial_axes(x, axis), average)
+    first = per_group(first, groups, axis, lambda grouped: grouped[:, :, :1])
+    return snapped_mean(group_average(x, groups, axis, average), first)
+
+
+def group_average(x: Tensor, groups: int, axis: int, average: Average) -> Tensor:
+    """Mean of each sample's groups, one for each of their channels."""
+    per_channel = average(x, spatial_axes(x, axis))
+    return per_group(per_channel, groups, axis, lambda grouped: average(grouped, [2]))
+
+
+def snapped_mean(mean: Tensor, first: Tensor) -> Tensor:
+    """The shift of decision 3."""
+    rounding = _SNAP * ops.abs(mean)
+    return ops.stop_gradient(ops.where(ops.abs(first - mean) <= rounding, first, mean))
+
+
+def corrected_mean(x: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
+    """The shift where no value stands for its group: the mean, plus the mean of what it leaves."""
+    mean = average(x)
+    return ops.stop_gradient(mean + average(x - mean))
+
+
+def moments_about_zero(u: Tensor, average: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance of values that are already centred but for rounding (decision 2)."""
+    mean = average(u)
+    variance = average(ops.square(u)) - ops.square(mean)
+    return mean, ops.where(variance > 0, variance, ops.zeros_like(variance))
+
+
+def affine(
+    mean: Tensor, variance: Tensor, gamma: Tensor | None, beta: Tensor | None, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Scale and offset with which u * scale + offset is normalized (decisions 5 and 6), from u's moments."""
+    scale = 1.0 / ops.sqrt(variance + epsilon * EXACT_SCALE**2)
+    if gamma is not None:
+        scale = scale * gamma
+    offset = -mean * scale
+    return scale, offset if beta is None else offset + beta
+
+
+def per_group(per_channel: Tensor, groups: int, axis: int, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+    """Reduce the channels of each group and give every channel the result; other axes have length 1."""
+    channels = per_channel.shape[axis]
+    if groups == channels:
+        return per_channel
+    grouped = ops.reshape(per_channel, (-1, groups, channels // groups))
+    spread = ops.repeat(reduce(grouped), channels // groups, axis=2)
+    shape = [-1] + [channels if a == axis else 1 for a in range(1, len(per_channel.shape))]
+    return ops.reshape(spread, shape)
+
+
+def statistics(shift: Tensor, mean: Tensor, variance: Tensor, count: Tensor) -> Statistics:
+    """Undo shift and scale of u's moments, flatten to one value a channel and stop gradients."""
+    mean, variance = shift + mean / EXACT_SCALE, variance / EXACT_SCALE**2
+    tensors = (mean, variance, ops.cast(count, mean.dtype))
+    return Statistics(*(ops.reshape(ops.stop_gradient(t), (-1,)) for t in tensors))

@@ -1,0 +1,84 @@
+"""What a step by an optimizer's rule is, in `keras.ops`: the definition that every backend is held to.
+
+A rule is a pure function `rule(g, x, *slots, **coefficients) -> (x, *slots)` of one gradient, its parameter
+and that parameter's slots (None for a slot the optimizer does without), in arithmetic alone.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from keras_addons_l6.backends.portable.known_rules import Rule
+
+__all__ = [
+    "Rule",
+    "Update",
+    "compute_dtype",
+    "dense",
+    "in_distribution_strategy",
+    "outside_graph",
+    "scalar",
+    "step",
+]
+
+Assign = Callable[[Any, Any], None]
+
+
+class Update(NamedTuple):
+    """One variable's part in a step."""
+
+    gradient: Any
+    """Dense, of the variable's shape."""
+    variable: Any
+    slots: Sequence[Any]
+    """In the order the rule takes them."""
+    decay: Any
+    """The fraction of the variable that weight decay takes off first, or None."""
+
+
+def compute_dtype(dtype: Any) -> str:
+    """The dtype a rule computes in: at least float32, so that epsilon survives half precision."""
+    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
+
+
+def scalar(value: Any, dtype: str) -> Any:
+    """A number, tensor or variable as a scalar of `dtype`."""
+    # `ops.cast` would take a Python number through float32 on TensorFlow.
+    return ops.convert_to_tensor(value, dtype) if isinstance(value, int | float) else ops.cast(value, dtype)
+
+
+def step(rule: Rule, updates: Sequence[Update], coefficients: dict[str, Any], assign: Assign) -> None:
+    """Take one step, variable by variable: the definition of what a step is.
+
+    Args:
+        rule: the optimizer's rule.
+        updates: the variables, all of one `compute_dtype`.
+        coefficients: the rule's scalars, by name.
+        assign: writes a value into a variable or slot.
+    """
+    for gradient, variable, slots, decay in updates:
+        dtype = compute_dtype(variable.dtype)
+        g, x, *state = (None if v is None else ops.cast(v, dtype) for v in (gradient, variable, *slots))
+        x = x if decay is None else x - decay * x
+        for target, value in zip((variable, *slots), rule(g, x, *state, **coefficients), strict=True):
+            if target is not None:
+                assign(target, ops.cast(value, target.dtype))
+
+
+def dense(gradient: Any, variable: Any) -> Any:
+    """A gradient as a dense tensor: a sparse one's rows of the same index add up."""
+    del variable
+    return ops.convert_to_tensor(gradient, sparse=False)
+
+
+def in_distribution_strategy() -> bool:
+    """False: only TensorFlow has strategies that update variables replica by replica."""
+    return False
+
+
+def outside_graph() -> AbstractContextManager[Any]:
+    """Nothing: only TensorFlow traces graphs that assignments would become part of."""
+    return nullcontext()

@@ -1,0 +1,1 @@
+"""What TensorFlow puts in place of portable definitions."""

@@ -1,0 +1,1 @@
+"""What torch puts in place of portable definitions."""

@@ -1,0 +1,100 @@
+"""PyTorch's own kernels, where they pass the tests of the portable ones, and passes with fewer temporaries.
+
+Its normalizations do not pass: on channels-last memory `native_batch_norm` adds squares one after the other
+in float32, so that over 500,000 centred values the output is off by 2e-4, and its derivative by reverse over
+forward mode is wrong.
+"""
+
+import functools
+
+import torch
+
+from keras_addons_l6.backends.portable import layers as portable
+from keras_addons_l6.backends.portable.layers import Statistics, Tensor
+from keras_addons_l6.backends.torch import blocks
+
+
+def prelu(x: Tensor, alpha: Tensor) -> Tensor:
+    """`portable.prelu` in one pass, for one alpha, one per channel of the last axis, or one per element."""
+    native = torch.nn.functional.prelu
+    if alpha.numel() == 1 and x.dim() > 0:
+        return native(x, alpha.reshape(1))
+    if x.dim() > 1 and alpha.numel() == alpha.shape[-1] == x.shape[-1]:
+        last = x.dim() - 1  # not -1, which the ONNX exporter writes down as it is
+        return native(x.movedim(last, 1), alpha.reshape(-1)).movedim(1, last)
+    if alpha.shape == x.shape[1:]:
+        return native(x.flatten(1), alpha.flatten()).reshape(x.shape)
+    return portable.prelu(x, alpha)
+
+
+def selu(x: Tensor) -> Tensor:
+    """`portable.selu` in one pass, and one backward."""
+    return torch.nn.functional.selu(x)
+
+
+def swish(x: Tensor, beta: Tensor) -> Tensor:
+    """`portable.swish`, in one pass where beta is fixed at 1."""
+    return torch.nn.functional.silu(x) if _is_fixed_at_one(beta) else portable.swish(x, beta)
+
+
+def _is_fixed_at_one(beta: Tensor) -> bool:
+    """Whether beta is an untrained weight of value 1; looked up only where that is free and not traced."""
+    return (
+        isinstance(beta, torch.nn.Parameter)
+        and not beta.requires_grad
+        and beta.numel() == 1
+        and beta.device.type == "cpu"
+        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+        and beta.item() == 1
+    )
+
+
+def _centred(x: Tensor, shift: Tensor) -> Tensor:
+    """`portable.centred` in one pass; the scale is exact, so the result is the same."""
+    return torch.add(-portable.EXACT_SCALE * shift, x, alpha=portable.EXACT_SCALE)
+
+
+def _scaled(u: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """`portable.scaled` in one pass."""
+    return torch.addcmul(offset, u, scale)
+
+
+_PASSES = portable.Passes(centred=_centred, scaled=_scaled)
+
+masked_batch_norm = functools.partial(portable.masked_batch_norm, passes=_PASSES)
+
+
+def batch_norm(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, axis: int, epsilon: float
+) -> tuple[Tensor, Statistics]:
+    """`portable.batch_norm`, block by block where that serves."""
+    if blocks.serve(x, gamma, beta):
+        return blocks.batch_norm(x, gamma, beta, axis=axis, epsilon=epsilon)
+    return portable.batch_norm(x, gamma, beta, axis=axis, epsilon=epsilon, passes=_PASSES)
+
+
+def group_norm(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, groups: int, axis: int, epsilon: float
+) -> Tensor:
+    """`portable.group_norm`, block by block where that serves."""
+    if blocks.serve(x, gamma, beta):
+        return blocks.group_norm(x, gamma, beta, groups=groups, axis=axis, epsilon=epsilon)
+    return portable.group_norm(x, gamma, beta, groups=groups, axis=axis, epsilon=epsilon, passes=_PASSES)
+
+
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axis: int,
+    epsilon: float,
+) -> Tensor:
+    """`portable.normalize`, block by block where that serves and no gradient is asked for."""
+    tensors = (x, mean, variance, gamma, beta)
+    differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if differentiated or not blocks.serve(*tensors):
+        return portable.normalize(x, mean, variance, gamma, beta, axis=axis, epsilon=epsilon, passes=_PASSES)
+    return blocks.normalize(x, mean, variance, gamma, beta, axis=axis, epsilon=epsilon)

@@ -1,0 +1,1 @@
+"""Building: the tape played again into fresh stock layers."""

@@ -1,0 +1,202 @@
+"""Building the folded model: the tape played again into fresh stock layers."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_addons_l6.folding import keras_internals
+from keras_addons_l6.folding.building.naming import unique_names
+from keras_addons_l6.folding.errors import FoldingError
+from keras_addons_l6.folding.planning.plan import NewLayer, Plan
+from keras_addons_l6.folding.recording.shadow import Shadows
+from keras_addons_l6.folding.tape import Call, replace_tensors
+
+# What a layer's configuration says about training, and a folded kernel no longer obeys.
+_OF_TRAINING = ("regularizer", "constraint")
+_LORA = ("lora_rank", "lora_alpha")
+
+
+def build(plan: Plan) -> keras.Model:
+    """Build the model that a plan describes, with weights of its own.
+
+    Args:
+        plan: The decisions about a tape.
+
+    Returns:
+        A Functional model with the inputs, outputs, names and types of the tape.
+
+    Raises:
+        FoldingError: When a layer made anew from its configuration is not like the old one.
+    """
+    return _Builder(plan).build()
+
+
+def dropped_settings(config: dict[str, Any]) -> list[str]:
+    """The names of the constraints and regularizers that a layer loses by taking something up."""
+    return [name for name, value in config.items() if value is not None and name.endswith(_OF_TRAINING)]
+
+
+class _Builder:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.tape = plan.tape
+        self.folded = {id(decision.call) for decision in plan.decisions if decision.folded}
+        self.names = unique_names(plan.tape, self.folded)
+        self.operations: dict[int, keras.Operation] = {}
+        self.loaded: set[int] = set()
+
+    def build(self) -> keras.Model:
+        inputs = keras.tree.map_structure(keras_internals.same_input, self.tape.inputs)
+        old, new = keras.tree.flatten(self.tape.inputs), keras.tree.flatten(inputs)
+        values = {id(tensor): value for tensor, value in zip(old, new, strict=True)}
+        for call in self.tape.calls:
+            self.play(call, values)
+        outputs = self.named_outputs(values)
+        model = keras.Model(inputs, outputs, name=self.tape.name)
+        # `trainable` set on the model would reach every layer; each has its own already
+        if not self.tape.trainable:
+            model.trainable = False
+        return model
+
+    def play(self, call: Call, values: dict[int, Any]) -> None:
+        """Make one call again, or pass a folded BatchNorm's input on."""
+        args, kwargs = replace_tensors((call.args, call.kwargs), values)
+        if id(call) in self.folded:
+            values[id(call.outputs[0])] = self.passed_on(call, values[id(call.inputs[0])])
+            return
+        operation = self.operation(call)
+        with _no_random_start(operation):
+            made = operation(*args, **kwargs)
+        self.load(call)
+        made = [leaf for leaf in keras.tree.flatten(made) if isinstance(leaf, keras.KerasTensor)]
+        values.update({id(tensor): value for tensor, value in zip(call.outputs, made, strict=True)})
+
+    def passed_on(self, call: Call, value: keras.KerasTensor) -> keras.KerasTensor:
+        """A folded BatchNorm's input, in the type of its output."""
+        dtype = call.outputs[0].dtype
+        return value if value.dtype == dtype else keras.layers.Identity(dtype=dtype)(value)
+
+    def operation(self, call: Call) -> keras.Operation:
+        """The new operation for a call's; the same one each time a shared layer is called."""
+        key = id(call.operation)
+        if key not in self.operations:
+            edited = self.plan.new_layers.get(key)
+            self.operations[key] = new_operation(call.original, edited, self.names[key])
+        return self.operations[key]
+
+    def load(self, call: Call) -> None:
+        """Give a new layer its weights, once, after the call that built it."""
+        key = id(call.operation)
+        if key in self.loaded:
+            return
+        self.loaded.add(key)
+        edited = self.plan.new_layers.get(key)
+        if edited is not None:
+            _set_weights(self.operations[key], edited)
+        elif isinstance(call.original, keras.Layer):
+            copy_state(call.original, self.operations[key])
+
+    def named_outputs(self, values: dict[int, Any]) -> Any:
+        """The outputs, each behind a layer with the name it had."""
+        flat = [values[id(tensor)] for tensor in keras.tree.flatten(self.tape.outputs)]
+        named: dict[tuple[int, str], Any] = {}
+        for value, name in zip(flat, self.tape.output_names, strict=True):
+            if (id(value), name) in named:
+                continue
+            fits = keras_internals.producer_of(value).name == name
+            identity = None if fits else keras.layers.Identity(name=name, dtype=value.dtype)
+            named[id(value), name] = value if identity is None else identity(value)
+        outputs = [named[id(value), name] for value, name in zip(flat, self.tape.output_names, strict=True)]
+        return keras.tree.pack_sequence_as(self.tape.outputs, outputs)
+
+
+def new_operation(old: Any, edited: NewLayer | None, name: str) -> keras.Operation:
+    """An operation like an old one, or like what it has become, from its configuration.
+
+    What has none that works (a Lambda, an operation over a function, a layer whose constructor takes
+    objects) is copied with its attributes; what such a model lacks for saving, it lacked before.
+    """
+    if isinstance(old, keras.Layer):
+        try:
+            return type(old).from_config(_plain_config(old, edited) | {"name": name})
+        except Exception:  # whatever a user's own class may raise
+            if edited is not None:
+                raise
+    copy = Shadows(with_variables=True).of(old)
+    copy.name = name
+    return copy
+
+
+@contextlib.contextmanager
+def _no_random_start(operation: Any) -> Iterator[None]:
+    """Let a layer that is about to be built start from zeros; drawing numbers would take most of the time."""
+    drawn = {
+        name: value
+        for name, value in vars(operation).items()
+        if name.endswith("_initializer") and isinstance(value, keras.initializers.Initializer)
+    }
+    try:
+        for name in drawn:
+            setattr(operation, name, keras.initializers.Zeros())
+        yield
+    finally:
+        for name, value in drawn.items():
+            setattr(operation, name, value)
+
+
+def _plain_config(layer: Any, edited: NewLayer | None) -> dict[str, Any]:
+    """A layer's configuration, LoRA merged, and free of what a folded kernel no longer obeys."""
+    config = dict(layer.get_config() if edited is None else edited.config)
+    if type(layer).__module__.startswith("keras."):
+        config = {name: value for name, value in config.items() if name not in _LORA}
+    if isinstance(layer.dtype_policy, keras.dtype_policies.DTypePolicyMap):
+        config["dtype"] = layer.dtype_policy[layer.path]
+    if edited is None:
+        return config
+    return config | {name: None for name in config if name.endswith(_OF_TRAINING)}
+
+
+def _set_weights(layer: Any, new: NewLayer) -> None:
+    for name, value in new.weights.items():
+        getattr(layer, name).assign(value)
+
+
+def copy_state(old: Any, new: Any) -> None:
+    """Copy weights and all else a layer saves, through NumPy: no buffer is shared.
+
+    Args:
+        old: A built layer.
+        new: A layer of the same class and configuration, built.
+
+    Raises:
+        FoldingError: When the new layer has other parts than the old one.
+    """
+    olds, news = ([layer, *keras_internals.sublayers(layer)] for layer in (old, new))
+    if [type(layer) for layer in olds] != [type(layer) for layer in news]:
+        raise FoldingError(
+            f"Layer '{old.name}' ({type(old).__name__}), made anew from its configuration, has other layers "
+            "inside. Give its class a `get_config` that returns the arguments of its constructor."
+        )
+    for source, target in zip(olds, news, strict=True):
+        _copy_own_state(source, target)
+
+
+def _copy_own_state(old: Any, new: Any) -> None:
+    store: dict[str, Any] = {}
+    old.save_own_variables(store)
+    if store:
+        new.load_own_variables({name: _array(value) for name, value in store.items()})
+    if hasattr(old, "save_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            old.save_assets(folder)
+            new.load_assets(folder)
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.array(keras.ops.convert_to_numpy(value))

@@ -1,0 +1,1 @@
+"""Exporting: artifacts written, reloaded and compared."""

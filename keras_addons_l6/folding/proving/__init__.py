@@ -1,0 +1,1 @@
+"""Proving: the folded model compared with the original."""

@@ -1,0 +1,1 @@
+"""Recording: a model as a tape of calls."""

@@ -1,0 +1,114 @@
+"""What L-BFGS accepts: its arguments, and the variables it can train."""
+
+import numbers
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_addons_l6.optimizers.argument_checks import number
+from keras_addons_l6.optimizers.quasi_newton.iteration import Settings
+from keras_addons_l6.optimizers.quasi_newton.slots import path_of
+
+# Keras's optimizer arguments that falsify curvature pairs: the default that a saved configuration may hold,
+# and what to do instead.
+_REFUSED: dict[str, tuple[Any, str]] = {
+    "clipnorm": (None, "the line search already bounds each step; leave it out"),
+    "clipvalue": (None, "the line search already bounds each step; leave it out"),
+    "global_clipnorm": (None, "the line search already bounds each step; leave it out"),
+    "weight_decay": (
+        None,
+        "put the penalty into the loss, with `kernel_regularizer=keras.regularizers.L2(...)`",
+    ),
+    "use_ema": (False, "L-BFGS has no noise to average out; leave it out"),
+    "ema_momentum": (0.99, "L-BFGS has no noise to average out; leave it out"),
+    "ema_overwrite_frequency": (None, "L-BFGS has no noise to average out; leave it out"),
+}
+
+
+def check_base(given: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for an argument that L-BFGS refuses, `TypeError` for one no optimizer has."""
+    for name, value in given.items():
+        if name not in _REFUSED:
+            raise TypeError(f"LBFGS got an unexpected keyword argument {name!r}.")
+        default, instead = _REFUSED[name]
+        # By type first: an array compared with a number is no truth value.
+        if value is not None and (type(value) is not type(default) or value != default):
+            raise ValueError(
+                f"LBFGS takes no `{name}`: the gradient or the weights would no longer be those of the loss, "
+                f"and its curvature pairs false. Received: {name}={value!r}. Instead: {instead}."
+            )
+
+
+def settings_from(
+    *,
+    history_size: int,
+    gradient_tolerance: float,
+    change_tolerance: float,
+    learning_rate: float = 1.0,
+    max_line_search_steps: int = 20,
+) -> Settings:
+    """The method's settings.
+
+    Raises:
+        ValueError: for an argument out of range, naming it and the value.
+    """
+    if callable(learning_rate) or isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        raise ValueError(
+            "`learning_rate` must be a number: it is the first trial step of each line search, which finds "
+            f"the step itself; a schedule has no meaning here. Received: learning_rate={learning_rate!r}. "
+            "Leave it at 1.0."
+        )
+    return Settings(
+        history_size=count("history_size", history_size),
+        gradient_tolerance=number("gradient_tolerance", gradient_tolerance, low=0.0),
+        change_tolerance=number("change_tolerance", change_tolerance, low=0.0),
+        max_line_search_steps=count("max_line_search_steps", max_line_search_steps),
+        learning_rate=number("learning_rate", learning_rate, low=0.0, bounds="(]"),
+    )
+
+
+def count(name: str, value: Any) -> int:
+    """`value` as an int of at least 1.
+
+    Raises:
+        ValueError: for anything else, naming the argument and the value.
+    """
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1:
+        return int(value)
+    raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}")
+
+
+def check_parameters(parameters: Sequence[Any]) -> None:
+    """Raise `ValueError` for variables L-BFGS cannot train, and warn where float64 is not what it says."""
+    constrained = [path_of(v) for v in parameters if getattr(v, "constraint", None) is not None]
+    if constrained:
+        raise ValueError(
+            "LBFGS cannot train variables with a constraint: projecting them after a step falsifies its "
+            f"curvature pairs. Constrained: {constrained}. Remove the constraint, or build it into the layer "
+            "(a weight `ops.softplus(w)` is positive for any w), or train with a first-order optimizer."
+        )
+    overwritten = [path_of(v) for v in parameters if getattr(v, "overwrite_with_gradient", False)]
+    if overwritten:
+        raise ValueError(
+            "LBFGS cannot train variables that are overwritten by their gradients, as float8 training has: "
+            f"{overwritten}. Train in float32."
+        )
+    whole = [path_of(v) for v in parameters if "float" not in keras.backend.standardize_dtype(v.dtype)]
+    if whole:
+        raise ValueError(f"LBFGS trains real floating-point variables only. Received: {whole}.")
+    warn_if_narrower([(v.dtype, v.value.dtype) for v in parameters if isinstance(v, keras.Variable)])
+
+
+def warn_if_narrower(asked_and_given: Sequence[tuple[Any, Any]]) -> None:
+    """Warn where float64 was asked for and the backend gives something else."""
+    names = [
+        (keras.backend.standardize_dtype(a), keras.backend.standardize_dtype(b)) for a, b in asked_and_given
+    ]
+    if any(asked == "float64" != given for asked, given in names):
+        warnings.warn(
+            "float64 was asked for, but JAX computes in float32: set `jax.config.update('jax_enable_x64', "
+            "True)` before anything else.",
+            stacklevel=2,
+        )

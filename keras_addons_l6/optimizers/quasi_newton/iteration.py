@@ -1,0 +1,473 @@
+"""L-BFGS as a pure function of its state: `init`, then one `step` for each evaluation of the objective.
+
+How to drive it:
+
+    arrays = arrays_for(parameters)                  # backends/portable/arrays.py
+    state = init(arrays, settings, parameters)       # evaluates nothing
+    trial = parameters
+    while read(state, "status") in ACTIVE:           # steps after the end change nothing
+        value, gradient = objective(trial)
+        with arrays.scope():
+            state, trial = step(arrays, settings, state, trial, gradient, value)  # value=None: slopes alone
+    trial                                            # the accepted point, which is state.point too
+
+`State` is a flat NamedTuple of arrays (tuples of them, one a parameter) whose shapes and dtypes never change: it can
+be the carry of a compiled loop, or be kept in variables and taken up again bit for bit in the middle of a search.
+`point` and the trial have the parameters' dtypes; gradient, direction, s and y at least float32. `products`, `reals`
+and `counts` are NumPy arrays on torch, but `step` and `restart` take them as tensors too.
+
+`read(state, name)` gives a number of the state: value, gradient_norm, status, iterations, evaluations and the other
+fields of `Progress` and `Search`. `restart(arrays, state)` makes the next step begin afresh, at whatever point it is
+given, with the pairs kept. `MESSAGES[status]` says a status in words.
+
+Nothing here depends on the scale of the objective: multiplied by a power of two (with its tolerance likewise), it gives
+the same points bit for bit, short of overflow.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small, Tensor
+from keras_addons_l6.optimizers.quasi_newton import line_search
+from keras_addons_l6.optimizers.quasi_newton import pairs as pairs_of
+from keras_addons_l6.optimizers.quasi_newton.line_search import Point, Search, Tolerance
+from keras_addons_l6.optimizers.quasi_newton.pairs import History, dot, largest
+
+(
+    STARTING,
+    RUNNING,
+    CONVERGED,
+    STALLED,
+    ROUNDING,
+    LINE_SEARCH_FAILED,
+    NON_FINITE_START,
+    MAX_ITERATIONS,
+    MAX_EVALUATIONS,
+) = range(9)
+ACTIVE = (STARTING, RUNNING)
+
+MESSAGES = {
+    STARTING: "not evaluated yet",
+    RUNNING: "running",
+    CONVERGED: "converged: no component of the gradient exceeds gradient_tolerance",
+    STALLED: "stalled: ten iterations in a row lowered the value by less than change_tolerance of itself",
+    ROUNDING: "stalled by rounding: no step that the dtype can represent improves the point; float64 reaches further "
+    "than float32",
+    LINE_SEARCH_FAILED: "line search failed: no step along the negative gradient was acceptable; is the gradient that of "
+    "the value, and does the objective give the same result twice?",
+    NON_FINITE_START: "the value or the gradient is infinite or NaN at the starting point",
+    MAX_ITERATIONS: "stopped at max_iterations",
+    MAX_EVALUATIONS: "stopped at max_evaluations",
+}
+
+VALUE_NOISE = (
+    1000.0  # rounding error of a value in units of u |value|: 4e-5 |value| is seen in float32 losses
+)
+FLAT_ITERATIONS = (
+    10  # without a decrease beyond change_tolerance: a stall; three stop float32 runs that yet converge
+)
+SLOPES_ONLY_ITERATIONS = 10  # after a search that failed on values
+NO_LIMIT = 2**31 - 1
+
+
+class Settings(NamedTuple):
+    """The arguments of the method."""
+
+    history_size: int = 10
+    gradient_tolerance: float = 1e-5  # on the gradient's largest component
+    change_tolerance: float = 1e-9  # on the relative decrease of the value; 0: never stalls
+    max_line_search_steps: int = 20
+    learning_rate: float = 1.0  # the first trial step of every search but the first
+    max_iterations: int = NO_LIMIT
+    max_evaluations: int = NO_LIMIT
+
+
+class Progress(NamedTuple):
+    """Numbers of the run, beside those of the search; real ones first, whole ones last."""
+
+    gradient_norm: Scalar  # largest component at the accepted point
+    start_value: Scalar
+    lowest_value: Scalar  # among accepted points
+    noise: Scalar  # the most by which a failed search's value contradicted its slopes
+    gamma: Scalar  # of the history
+    status: Scalar
+    collapsed: Scalar  # 1 if the trial is, component by component, an end of its bracket
+    iterations: Scalar  # accepted
+    evaluations: Scalar
+    newest: Scalar  # of the history
+    pairs: Scalar
+    slopes_only: Scalar  # iterations yet to be accepted on slopes alone
+    flat: Scalar  # iterations since the lowest value last fell by more than change_tolerance
+
+
+REALS = 5  # of Progress's fields
+
+
+class State(NamedTuple):
+    """All that the method carries from one evaluation to the next."""
+
+    point: Sequence[Tensor]  # the accepted point x, one tensor a parameter
+    gradient: Sequence[Tensor]  # there
+    direction: Sequence[Tensor]  # d; trials are x + a d
+    rings: Sequence[Tensor]  # (2 m, *shape), see History
+    products: Small  # (2, m, m)
+    reals: Small  # Search's and Progress's real numbers
+    counts: Small  # their whole numbers, int32
+
+
+VECTORS = 3  # State's fields that are vectors; after them come the rings and what is small
+
+REAL_NAMES = Search._fields[: line_search.REALS] + Progress._fields[:REALS]
+COUNT_NAMES = Search._fields[line_search.REALS :] + Progress._fields[REALS:]
+
+
+def init(arrays: NumpyArrays, settings: Settings, parameters: Sequence[Tensor]) -> State:
+    """The state before anything is evaluated; the first trial point is `parameters` themselves.
+
+    Args:
+        arrays: The operations for this kind of array.
+        settings: The arguments of the method.
+        parameters: One floating-point tensor a parameter; half precision keeps its gradients and pairs in float32.
+    """
+
+    def beside(*rows: int) -> Sequence[Tensor]:
+        dtypes = [working_dtype(arrays.dtype(x)) for x in parameters]
+        zeros = (arrays.zeros((*rows, *x.shape), d) for x, d in zip(parameters, dtypes, strict=True))
+        return tuple(map(arrays.tensor, zeros))
+
+    size = settings.history_size
+    return State(
+        point=tuple(parameters),
+        gradient=beside(),
+        direction=beside(),
+        rings=beside(2 * size),
+        products=arrays.small.zeros((2, size, size), arrays.real),
+        reals=arrays.small.zeros((len(REAL_NAMES),), arrays.real),
+        counts=arrays.small.zeros((len(COUNT_NAMES),), "int32"),
+    )
+
+
+def working_dtype(dtype: str) -> str:
+    """The dtype of a parameter's gradient, direction and pairs: its own, but at least float32."""
+    return dtype if dtype in ("float32", "float64") else "float32"
+
+
+def read(state: State, name: str) -> Scalar:
+    """One number of the state."""
+    if name in REAL_NAMES:
+        return state.reals[REAL_NAMES.index(name)]
+    return state.counts[COUNT_NAMES.index(name)]
+
+
+def restart(arrays: NumpyArrays, state: State) -> State:
+    """The state whose next step takes its trial as the accepted point and begins a search there, the pairs kept."""
+    search, progress = _unpack(arrays, state)
+    fresh = _pack(arrays, state, search, progress._replace(status=STARTING))
+    return given_back(arrays, state, fresh)
+
+
+def step(
+    arrays: NumpyArrays,
+    settings: Settings,
+    state: State,
+    trial: Sequence[Tensor],
+    gradient: Sequence[Tensor],
+    value: Scalar | None = None,
+) -> tuple[State, Sequence[Tensor]]:
+    """One evaluation's worth of L-BFGS; call it in `arrays.scope()`.
+
+    Args:
+        arrays: The operations for this kind of array.
+        settings: The arguments of the method.
+        state: From `init`, `restart` or the last `step`. On torch its rings are written in place.
+        trial: The point that the last `step` gave, or the starting point.
+        gradient: The gradient there.
+        value: The value there, at each step or at none. None: trials are accepted on slopes alone.
+
+    Returns:
+        The next state and the point to evaluate next: the accepted point once the run has ended.
+    """
+    views = viewed(arrays, state), tuple(map(arrays.view, trial)), tuple(map(arrays.view, gradient))
+    after, trial = step_on_views(arrays, settings, *views, value)
+    return given_back(arrays, state, after), tuple(map(arrays.tensor, trial))
+
+
+def step_on_views(
+    arrays: NumpyArrays,
+    settings: Settings,
+    state: State,
+    trial: Sequence[Tensor],
+    gradient: Sequence[Tensor],
+    value: Scalar | None = None,
+) -> tuple[State, Sequence[Tensor]]:
+    """`step` on tensors and numbers as `viewed` gives them: in a loop they stay so from step to step."""
+    if value is None:
+        settings = settings._replace(change_tolerance=0.0)  # no values, no change of them
+    gradient = tuple(map(arrays.cast_like, gradient, state.direction))
+    search, progress = _unpack(arrays, state)
+    active = (progress.status == STARTING) | (progress.status == RUNNING)
+    evaluation = _evaluate(arrays, search, state.direction, gradient, value)
+    tolerance = _tolerance(arrays, search, progress, value is not None)
+    verdict = _judge(settings, search, progress, evaluation, tolerance, value is not None)
+
+    state, slope, history = _move(arrays, state, search, progress, verdict, trial, gradient)
+    first_step = arrays.select(history.pairs > 0, float(settings.learning_rate), 1.0)
+    value = arrays.select(verdict.moved, evaluation.point.value, search.value)
+    anew = verdict.moved | verdict.drops_history | verdict.drops_values
+    following = arrays.either(
+        anew,
+        lambda: line_search.begin(first_step, value, slope),
+        lambda: line_search.advance(arrays, search, evaluation.point, evaluation.finite, tolerance),
+    )
+    progress = _progress(arrays, settings, search, progress, verdict, evaluation)
+    progress = progress._replace(newest=history.newest, pairs=history.pairs, gamma=history.gamma)
+    search = Search(*arrays.either(active, lambda: following, lambda: search))
+    trial, collapsed = _next_trial(arrays, state, search, progress.status == RUNNING)
+    return _pack(arrays, state, search, progress._replace(collapsed=collapsed)), trial
+
+
+class Evaluation(NamedTuple):
+    """What was found at the trial."""
+
+    point: Point
+    finite: Scalar  # value and gradient are
+    gradient_norm: Scalar
+
+
+class Verdict(NamedTuple):
+    """What an evaluation means for the run; at most one of the last four holds."""
+
+    accepted: Scalar  # the trial ends its search
+    moved: Scalar  # the trial becomes the accepted point: accepted, or the start of a run
+    drops_values: Scalar  # the search failed: once more, on slopes alone
+    drops_history: Scalar  # that failed too: along the negative gradient
+    lost: Scalar  # and that
+
+
+def _evaluate(
+    arrays: NumpyArrays,
+    search: Search,
+    direction: Sequence[Tensor],
+    gradient: Sequence[Tensor],
+    value: Scalar | None,
+) -> Evaluation:
+    """The trial's value and slope, and the largest component of its gradient."""
+    found = [dot(arrays, gradient, direction), largest(arrays, gradient)]
+    slope, norm, value = arrays.scalars([*found, found[0] * 0 if value is None else value])
+    finite = arrays.isfinite(slope) & arrays.isfinite(norm) & arrays.isfinite(value)
+    return Evaluation(Point(search.step, value, slope), finite, norm)
+
+
+def _tolerance(arrays: NumpyArrays, search: Search, progress: Progress, with_values: bool) -> Tolerance:
+    """What to make of values. No point above the run's first is accepted: no run ends worse than it began."""
+    rounding = VALUE_NOISE * arrays.unit_roundoff * abs(search.value)
+    noise = arrays.larger(rounding, progress.noise)
+    if not with_values:
+        return Tolerance(search.value + float("inf"), noise)
+    near = arrays.smaller(progress.start_value, search.value + noise)
+    return Tolerance(arrays.select(progress.slopes_only > 0, progress.start_value, near), noise)
+
+
+def _judge(
+    settings: Settings,
+    search: Search,
+    progress: Progress,
+    evaluation: Evaluation,
+    tolerance: Tolerance,
+    with_values: bool,
+) -> Verdict:
+    """What the trial means for the run."""
+    running = progress.status == RUNNING
+    accepted = running & line_search.accepts(search, evaluation.point, evaluation.finite, tolerance)
+    exhausted = (search.trials + 1 >= settings.max_line_search_steps) | (progress.collapsed == 1)
+    failed = running & exhausted & ~accepted
+    has_values = (progress.slopes_only == 0) & with_values
+    has_history = progress.pairs > 0
+    return Verdict(
+        accepted=accepted,
+        moved=accepted | ((progress.status == STARTING) & evaluation.finite),
+        drops_values=failed & has_values,
+        drops_history=failed & ~has_values & has_history,
+        lost=failed & ~has_values & ~has_history,
+    )
+
+
+def _move(
+    arrays: NumpyArrays,
+    state: State,
+    search: Search,
+    progress: Progress,
+    verdict: Verdict,
+    trial: Sequence[Tensor],
+    gradient: Sequence[Tensor],
+) -> tuple[State, Scalar, History]:
+    """The state with the accepted point, the pairs and the direction after the verdict; phi'(0); the history."""
+    history = History(state.rings, state.products, progress.gamma, progress.newest, progress.pairs)
+    s = tuple(arrays.scale(search.step, d) for d in state.direction)
+    y = tuple(g - old for g, old in zip(gradient, state.gradient, strict=True))
+    history, kept = pairs_of.store(arrays, history, s, y, verdict.accepted)
+    history = history._replace(pairs=arrays.select(verdict.drops_history, 0, history.pairs))
+    moved = verdict.moved
+    point = tuple(arrays.select(moved, new, old) for new, old in zip(trial, state.point, strict=True))
+    gradient = tuple(
+        arrays.select(moved, new, old) for new, old in zip(gradient, state.gradient, strict=True)
+    )
+    products, direction, slope, pairs = arrays.cond(
+        moved | verdict.drops_history,
+        lambda: _redirect(arrays, history, kept, y, gradient),
+        lambda: (state.products, state.direction, search.slope, history.pairs),
+    )
+    history = history._replace(products=products, pairs=pairs)
+    return (
+        State(point, gradient, direction, history.rings, products, state.reals, state.counts),
+        slope,
+        history,
+    )
+
+
+def _redirect(
+    arrays: NumpyArrays, history: History, kept: Scalar, y: Sequence[Tensor], gradient: Sequence[Tensor]
+) -> tuple[Small, Sequence[Tensor], Scalar, Scalar]:
+    """The products, the direction, its slope g'd and the number of pairs: none where -H g does not descend."""
+    inner = pairs_of.measure(arrays, history, y, gradient)
+    products = arrays.select(kept, pairs_of.with_newest(arrays, history, inner[0]), history.products)
+    history = history._replace(products=products)
+    direction = pairs_of.direction(arrays, history, gradient, inner[1])
+    slope = arrays.scalars([dot(arrays, gradient, direction)])[0]
+    descends = (slope < 0) & arrays.isfinite(slope) & (history.pairs > 0)
+    direction, slope, pairs = arrays.cond(
+        descends,
+        lambda: (direction, slope, history.pairs),
+        lambda: (*_steepest(arrays, gradient), history.pairs * 0),
+    )
+    return products, direction, slope, pairs
+
+
+def _steepest(arrays: NumpyArrays, gradient: Sequence[Tensor]) -> tuple[Sequence[Tensor], Scalar]:
+    """-g / |g|_2 and its slope -|g|_2, by no square that overflows."""
+    norm = arrays.scalars([largest(arrays, gradient)])[0]
+    scaled = tuple(arrays.scale(-1 / norm, g) for g in gradient)
+    length = arrays.small.sqrt(arrays.scalars([dot(arrays, scaled, scaled)])[0])
+    return tuple(arrays.scale(1 / length, g) for g in scaled), -norm * length
+
+
+def _progress(
+    arrays: NumpyArrays,
+    settings: Settings,
+    search: Search,
+    progress: Progress,
+    verdict: Verdict,
+    evaluation: Evaluation,
+) -> Progress:
+    """The numbers of the run after the evaluation, its status included."""
+    select, value = arrays.select, evaluation.point.value
+    starting = progress.status == STARTING
+    lowest = arrays.smaller(progress.lowest_value, value)
+    unchanged = progress.lowest_value - value <= settings.change_tolerance * abs(value)
+    slopes_only = progress.slopes_only - select(verdict.accepted & (progress.slopes_only > 0), 1, 0)
+    noise = select(verdict.drops_values, _noise(arrays, search, progress, evaluation), progress.noise)
+    updated = progress._replace(
+        gradient_norm=select(verdict.moved, evaluation.gradient_norm, progress.gradient_norm),
+        start_value=select(starting, value, progress.start_value),
+        lowest_value=select(starting, value, select(verdict.accepted, lowest, progress.lowest_value)),
+        noise=select(starting, 0.0, noise),
+        iterations=progress.iterations + select(verdict.accepted, 1, 0),
+        evaluations=progress.evaluations + select(starting | (progress.status == RUNNING), 1, 0),
+        slopes_only=select(verdict.drops_values, SLOPES_ONLY_ITERATIONS, select(starting, 0, slopes_only)),
+        flat=select(verdict.accepted & unchanged, progress.flat + 1, select(verdict.moved, 0, progress.flat)),
+    )
+    return updated._replace(status=_status(arrays, settings, progress, updated, verdict, evaluation.finite))
+
+
+def _noise(arrays: NumpyArrays, search: Search, progress: Progress, evaluation: Evaluation) -> Scalar:
+    """The noise of values, after a failed search whose last value is farther from phi(0) than its slopes allow."""
+    trial = evaluation.point
+    steepest = arrays.small.maximum(abs(search.slope), abs(trial.slope))
+    excess = abs(trial.value - search.value) - trial.step * steepest
+    return arrays.select(evaluation.finite & (excess > progress.noise), excess, progress.noise)
+
+
+def _status(
+    arrays: NumpyArrays, settings: Settings, before: Progress, now: Progress, verdict: Verdict, finite: Scalar
+) -> Scalar:
+    """The status after an evaluation; of several that apply, the last line's."""
+    select = arrays.select
+    starting = before.status == STARTING
+    status = select(starting, select(finite, RUNNING, NON_FINITE_START), before.status)
+    running = status == RUNNING
+    status = select(running & (now.evaluations >= settings.max_evaluations), MAX_EVALUATIONS, status)
+    status = select(running & (now.iterations >= settings.max_iterations), MAX_ITERATIONS, status)
+    stalled = verdict.accepted & (now.flat >= FLAT_ITERATIONS) & (settings.change_tolerance > 0)
+    status = select(stalled, STALLED, status)
+    status = select(verdict.lost, select(before.collapsed == 1, ROUNDING, LINE_SEARCH_FAILED), status)
+    return select(verdict.moved & (now.gradient_norm <= settings.gradient_tolerance), CONVERGED, status)
+
+
+def _next_trial(
+    arrays: NumpyArrays, state: State, search: Search, running: Scalar
+) -> tuple[Sequence[Tensor], Scalar]:
+    """The next trial x + a d, or x if the run has ended; 1 if the trial is an end of its bracket already, else 0."""
+
+    def along(step: Scalar) -> Sequence[Tensor]:
+        ahead = zip(state.point, state.direction, strict=True)
+        return tuple(arrays.cast_like(arrays.cast_like(x, d) + arrays.scale(step, d), x) for x, d in ahead)
+
+    trial = along(search.step)
+    collapsed = arrays.cond(
+        search.trials > 0,
+        lambda: _is_either(arrays, trial, along(search.left), along(search.right)),
+        lambda: 0 * search.trials,
+    )
+    return tuple(arrays.select(running, new, x) for new, x in zip(trial, state.point, strict=True)), collapsed
+
+
+def _is_either(
+    arrays: NumpyArrays, trial: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor]
+) -> Scalar:
+    """1 if the trial is the left or the right end, component by component, else 0."""
+    from_left, from_right = arrays.scalars(
+        [
+            functools.reduce(arrays.maximum, (arrays.differ(a, b) for a, b in zip(trial, end, strict=True)))
+            for end in (left, right)
+        ]
+    )
+    return arrays.select((from_left == 0) | (from_right == 0), 1, 0)
+
+
+def viewed(arrays: NumpyArrays, state: State) -> State:
+    """A state of the caller's as the operations take it."""
+    point, gradient, direction, rings = (tuple(map(arrays.view, part)) for part in state[: VECTORS + 1])
+    return State(point, gradient, direction, rings, *map(arrays.local, state[VECTORS + 1 :]))
+
+
+def given_back(arrays: NumpyArrays, given: State, state: State) -> State:
+    """The next state as the caller takes it."""
+    vectors = zip(given[:VECTORS], state[:VECTORS], strict=True)
+    point, gradient, direction = (tuple(map(arrays.given_back, before, after)) for before, after in vectors)
+    return State(
+        point,
+        gradient,
+        direction,
+        tuple(map(arrays.written, given.rings, state.rings)),
+        state.products,
+        arrays.packed(state.reals, arrays.real),
+        arrays.packed(state.counts, "int32"),
+    )
+
+
+def _unpack(arrays: NumpyArrays, state: State) -> tuple[Search, Progress]:
+    """The state's numbers by name."""
+    reals = arrays.unpack(state.reals, len(REAL_NAMES))
+    counts = arrays.unpack(state.counts, len(COUNT_NAMES))
+    mine, whole = line_search.REALS, len(Search._fields) - line_search.REALS
+    return Search(*reals[:mine], *counts[:whole]), Progress(*reals[mine:], *counts[whole:])
+
+
+def _pack(arrays: NumpyArrays, state: State, search: Search, progress: Progress) -> State:
+    """The state with new numbers."""
+    mine = line_search.REALS
+    return state._replace(
+        reals=arrays.row(search[:mine] + progress[:REALS], arrays.real),
+        counts=arrays.row(search[mine:] + progress[REALS:], "int32"),
+    )

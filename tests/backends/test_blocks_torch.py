@@ -1,0 +1,91 @@
+"""Normalization in blocks gives what the portable operation gives, wherever the blocks are cut."""
+
+import keras
+import numpy as np
+import pytest
+
+if keras.config.backend() != "torch":
+    pytest.skip("blocks are of torch's CPU", allow_module_level=True)
+
+import torch
+
+from keras_addons_l6.backends.portable import layers as portable
+from keras_addons_l6.backends.torch import blocks as blocks_torch
+from keras_addons_l6.backends.torch import layers as native
+
+CASES = {
+    "batch, channels last": ((5, 6, 7, 4), {"axis": 3}, "batch_norm"),
+    "batch, channels first": ((5, 4, 7, 6), {"axis": 1}, "batch_norm"),
+    "batch, a matrix": ((30, 4), {"axis": 1}, "batch_norm"),
+    "groups, channels last": ((5, 6, 7, 4), {"axis": 3, "groups": 2}, "group_norm"),
+    "groups, channels first": ((5, 4, 7, 6), {"axis": 1, "groups": 2}, "group_norm"),
+    "instances": ((3, 9, 4), {"axis": 2, "groups": 4}, "group_norm"),
+}
+# Of the 840 elements of a tensor here: one element, part of a sample, two samples and a rest, everything.
+BLOCKS = (1, 60, 350, 10_000)
+
+
+def gradients(kernel, name, x, gamma, beta, settings, dy):
+    x, gamma, beta = (t.clone().requires_grad_() for t in (x, gamma, beta))
+    y = getattr(kernel, name)(x, gamma, beta, epsilon=1e-3, **settings)
+    extra = [] if name == "group_norm" else list(y[1])
+    y = y if name == "group_norm" else y[0]
+    first = torch.autograd.grad(y, (x, gamma, beta), dy, retain_graph=True)
+    again = torch.autograd.grad(y, (x, gamma, beta), dy, create_graph=True)
+    second = torch.autograd.grad(sum((g**2).sum() for g in again), (x, gamma))
+    return [y.detach(), *extra, *first, *(g.detach() for g in again), *second]
+
+
+@pytest.mark.parametrize("memory", ["contiguous", "transposed"])
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("case", CASES)
+def test_blocks_change_nothing(case, block, memory, monkeypatch):
+    shape, settings, name = CASES[case]
+    monkeypatch.setattr(blocks_torch, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    x, dy = (torch.as_tensor(rng.normal(size=shape)) for _ in range(2))
+    gamma, beta = (torch.as_tensor(rng.normal(size=4)) for _ in range(2))
+    if memory == "transposed":
+        x = x.transpose(0, 1).contiguous().transpose(0, 1)
+    found = gradients(native, name, x, gamma, beta, settings, dy)
+    expected = gradients(portable, name, x, gamma, beta, settings, dy)
+    for a, b in zip(found, expected, strict=True):
+        # float64: sums of up to 210 terms of order one, in another order.
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_inference_in_blocks(block, monkeypatch):
+    monkeypatch.setattr(blocks_torch, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    for shape, axis in (((5, 6, 7, 4), 3), ((5, 4, 7, 6), 1)):
+        x = torch.as_tensor(rng.normal(size=shape))
+        mean, variance, gamma, beta = (torch.as_tensor(rng.uniform(0.5, 1.5, size=4)) for _ in range(4))
+        for offset in (beta, None):
+            arguments = (x, mean, variance, gamma, offset)
+            found = native.normalize(*arguments, axis=axis, epsilon=1e-3)
+            torch.testing.assert_close(found, portable.normalize(*arguments, axis=axis, epsilon=1e-3))
+
+
+def test_half_precision_is_computed_in_float32(monkeypatch):
+    monkeypatch.setattr(blocks_torch, "BLOCK", 60)
+    x = (1000 + torch.randn(5, 6, 7, 4)).to(torch.bfloat16)
+    y, statistics = native.batch_norm(x, None, None, axis=3, epsilon=1e-3)
+    expected, _ = portable.batch_norm(x, None, None, axis=3, epsilon=1e-3)
+    assert y.dtype == torch.bfloat16
+    assert statistics.mean.dtype == torch.float32
+    # One rounding of the output to eight bits.
+    torch.testing.assert_close(y, expected, rtol=2**-7, atol=2**-9)
+
+
+def test_transforms_take_the_portable_operation():
+    """Forward-mode, vmap and the compiler cannot see into blocks."""
+    x, dx = torch.randn(2, 4, 3, dtype=torch.float64), torch.randn(2, 4, 3, dtype=torch.float64)
+
+    def norm(x):
+        return native.group_norm(x, None, None, groups=3, axis=2, epsilon=1e-3)
+
+    y, dy = torch.func.jvp(norm, (x,), (dx,))
+    h = 1e-6
+    torch.testing.assert_close(dy, (norm(x + h * dx) - norm(x - h * dx)) / (2 * h), rtol=0, atol=1e-8)
+    torch.testing.assert_close(torch.func.vmap(lambda a: norm(a[None])[0])(x), y)
