@@ -1,7 +1,7 @@
 """What Keras 3 leaves out: layers, optimizers, L-BFGS and BatchNorm folding."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
 from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, PReLU, Swish
 from keras_addons_l6.optimizers import (
@@ -9,6 +9,7 @@ from keras_addons_l6.optimizers import (
     AdaGrad,
     Adam,
     AdamW,
+    MinimizeResult,
     Nesterov,
     RMSProp,
     StopWhenConverged,
@@ -16,8 +17,14 @@ from keras_addons_l6.optimizers import (
     minimize,
 )
 
-if TYPE_CHECKING:
-    from keras_addons_l6.folding import export_folded, fold_batch_norm, inspect_batch_norm
+if _typing.TYPE_CHECKING:
+    from keras_addons_l6.folding import (
+        FoldingError,
+        export_folded,
+        fold_batch_norm,
+        fold_with_report,
+        inspect_batch_norm,
+    )
 
 __version__ = "0.1.0"
 
@@ -28,8 +35,10 @@ __all__ = [
     "Adam",
     "AdamW",
     "BatchNorm",
+    "FoldingError",
     "GroupNorm",
     "InstanceNorm",
+    "MinimizeResult",
     "Nesterov",
     "PReLU",
     "RMSProp",
@@ -38,15 +47,28 @@ __all__ = [
     "export_folded",
     "fit_full_batch",
     "fold_batch_norm",
+    "fold_with_report",
     "inspect_batch_norm",
     "minimize",
 ]
 
-_FOLDING = ("export_folded", "fold_batch_norm", "inspect_batch_norm")
+# Imported on first use: unlike the classes above, folding registers nothing with Keras.
+_LATER = {
+    "FoldingError": "folding",
+    "export_folded": "folding",
+    "fold_batch_norm": "folding",
+    "fold_with_report": "folding",
+    "inspect_batch_norm": "folding",
+}
 
 
-def __getattr__(name: str) -> Any:
-    """Import folding on first use: unlike the classes above, it registers nothing with Keras."""
-    if name in _FOLDING:
-        return getattr(importlib.import_module("keras_addons_l6.folding"), name)
+def __getattr__(name: str) -> _typing.Any:
+    """Import on first use what `import keras_addons_l6` alone need not pay for."""
+    if name in _LATER:
+        return getattr(_importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names and the rooms, whether imported yet or not."""
+    return sorted({*__all__, "__version__", "compat", "folding", "layers", "optimizers"})

@@ -6,6 +6,16 @@ import statistics
 import subprocess
 import sys
 
+import keras
+import pytest
+
+import keras_addons_l6
+
+# What no backend changes is run on one.
+once = pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="the same on every backend; torch runs it"
+)
+
 BACKENDS = {"tensorflow", "jax", "torch"}
 
 MEASURE = """
@@ -40,3 +50,47 @@ def test_import_costs_less_than_50_milliseconds_over_keras(capsys):
 def test_import_brings_no_backend_but_the_active_one(backend):
     _, packages = import_in_new_process()
     assert BACKENDS.intersection(packages) <= {backend}
+
+
+def run_on(backend, code):
+    """What a new process on a backend prints last, or the last line of its error."""
+    env = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
+    return (run.stdout or run.stderr).strip().splitlines()[-1]
+
+
+INFERENCE_ELSEWHERE = """
+import keras, numpy as np
+import keras_addons_l6 as l6
+x = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+print(np.asarray(l6.SELU()(l6.GroupNorm(groups=2)(x))).shape)
+"""
+MINIMIZE_ELSEWHERE = """
+import numpy as np
+import keras_addons_l6 as l6
+try:
+    l6.minimize(lambda x: (x * x).sum(), np.ones(3, "float32"))
+except NotImplementedError as error:
+    print(error)
+"""
+
+
+@once
+def test_another_backend_runs_layers_and_is_told_which_ones_train():
+    assert run_on("numpy", INFERENCE_ELSEWHERE) == "(4, 6)"
+    said = run_on("numpy", MINIMIZE_ELSEWHERE)
+    assert "numpy" in said
+    assert "tensorflow, jax or torch" in said
+
+
+@once
+def test_a_package_imported_but_not_used_shows_what_it_has():
+    names = run_on("numpy", "import keras_addons_l6; print(*dir(keras_addons_l6))").split()
+    assert set(keras_addons_l6.__all__) <= set(names)
+    assert not {"Any", "TYPE_CHECKING", "importlib"} & set(names)
+
+
+def test_every_public_name_is_there():
+    assert all(hasattr(keras_addons_l6, name) for name in keras_addons_l6.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'fold'"):
+        keras_addons_l6.fold  # noqa: B018

@@ -4,7 +4,13 @@ from keras_addons_l6.optimizers.adagrad import AdaGrad
 from keras_addons_l6.optimizers.adam import Adam
 from keras_addons_l6.optimizers.adamw import AdamW
 from keras_addons_l6.optimizers.nesterov import Nesterov
-from keras_addons_l6.optimizers.quasi_newton import LBFGS, StopWhenConverged, fit_full_batch, minimize
+from keras_addons_l6.optimizers.quasi_newton import (
+    LBFGS,
+    MinimizeResult,
+    StopWhenConverged,
+    fit_full_batch,
+    minimize,
+)
 from keras_addons_l6.optimizers.rmsprop import RMSProp
 
 __all__ = [
@@ -12,6 +18,7 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "MinimizeResult",
     "Nesterov",
     "RMSProp",
     "StopWhenConverged",
