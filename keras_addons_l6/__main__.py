@@ -14,8 +14,9 @@ import keras
 
 import keras_addons_l6
 from keras_addons_l6.folding import FoldingError, fold_with_report, inspect_batch_norm
+from keras_addons_l6.folding.errors import one_line
 from keras_addons_l6.folding.exporting.destination import free_destination, written_whole
-from keras_addons_l6.folding.exporting.export import FORMATS, export_folded, one_line
+from keras_addons_l6.folding.exporting.export import FORMATS, export_folded
 
 EXIT_BAD_INPUT = 2  # argparse's own
 EXIT_NOT_FOLDED = 1

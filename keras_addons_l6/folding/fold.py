@@ -181,8 +181,9 @@ def _notes(decision: Decision) -> list[str]:
 def _opaque_rows(call: Call) -> list[BatchNormRow]:
     """Rows for the BatchNorms inside a layer that is called as a whole."""
     kind = type(call.operation).__name__
+    why = f": {call.kept_whole}" if call.kept_whole else ""
     reason = Reason(
-        "opaque", f"it is inside '{call.path}' ({kind}), which is not replaced by the calls it makes"
+        "opaque", f"it is inside '{call.path}' ({kind}), which is not replaced by the calls it makes{why}"
     )
     inside = [layer for layer in keras_internals.sublayers(call.operation) if is_batch_norm(layer)]
     return [BatchNormRow(f"{call.path}/{layer.name}", (), reason) for layer in inside]

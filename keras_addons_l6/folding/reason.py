@@ -32,5 +32,9 @@ class Reason:
     code: str
     sentence: str
 
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"{self.code!r} is no reason; `reason.CODES` lists them: {', '.join(CODES)}.")
+
     def __str__(self) -> str:
         return f"{self.code}: {self.sentence}"

@@ -9,7 +9,7 @@ from keras import layers as L
 
 from keras_addons_l6.folding import FoldingError, fold_batch_norm, fold_with_report, inspect_batch_norm
 from keras_addons_l6.folding.planning import plan as planning
-from keras_addons_l6.folding.planning.affine import Affine
+from keras_addons_l6.folding.planning.affine import Affine, Placed
 from keras_addons_l6.folding.proving.verify import difference
 from keras_addons_l6.layers import BatchNorm
 from tests.folding import blocks as B
@@ -340,7 +340,7 @@ def test_a_wrong_fold_is_found(monkeypatch):
         placed = true_map(call)
         shift = placed.affine.shift.copy()
         shift[0] += 1e-3 * np.abs(shift).max()
-        return planning.Placed(Affine(placed.affine.scale, shift), placed.axis)
+        return Placed(Affine(placed.affine.scale, shift), placed.axis)
 
     model = simple()
     monkeypatch.setattr(planning, "placed_map", wrong_map)

@@ -13,6 +13,7 @@ import numpy as np
 from keras_addons_l6.folding import keras_internals
 from keras_addons_l6.folding.building.naming import unique_names
 from keras_addons_l6.folding.errors import FoldingError
+from keras_addons_l6.folding.planning.absorb import Weights
 from keras_addons_l6.folding.planning.plan import NewLayer, Plan
 from keras_addons_l6.folding.recording.shadow import Shadows
 from keras_addons_l6.folding.tape import Call, replace_tensors
@@ -98,7 +99,7 @@ class _Builder:
         self.loaded.add(key)
         edited = self.plan.new_layers.get(key)
         if edited is not None:
-            _set_weights(self.operations[key], edited)
+            set_weights(self.operations[key], edited.weights)
         elif isinstance(call.original, keras.Layer):
             copy_state(call.original, self.operations[key])
 
@@ -162,9 +163,13 @@ def _plain_config(layer: Any, edited: NewLayer | None) -> dict[str, Any]:
     return config | {name: None for name in config if name.endswith(_OF_TRAINING)}
 
 
-def _set_weights(layer: Any, new: NewLayer) -> None:
-    for name, value in new.weights.items():
-        getattr(layer, name).assign(value)
+def set_weights(layer: Any, weights: Weights) -> None:
+    """Give a layer float64 weights, each in the type of its variable: the one rounding of the whole fold."""
+    for name, value in weights.items():
+        variable = getattr(layer, name)
+        # the backends take bfloat16 from float32 themselves
+        dtype = "float32" if variable.dtype == "bfloat16" else variable.dtype
+        variable.assign(value.astype(dtype))
 
 
 def copy_state(old: Any, new: Any) -> None:

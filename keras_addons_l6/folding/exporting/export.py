@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_addons_l6.folding.building.rewrite import build
-from keras_addons_l6.folding.errors import FoldingError
+from keras_addons_l6.folding.errors import FoldingError, one_line
 from keras_addons_l6.folding.exporting.destination import free_destination, written_whole
 from keras_addons_l6.folding.exporting.feeds import feeds_for, flat_outputs
 from keras_addons_l6.folding.exporting.repair import export_mended
@@ -329,12 +328,6 @@ def _verdict(fault: ArtifactError, same: ArtifactError | None, format: str, opti
             f"Keras's exporter is at fault, not the folding: {where}{given} fails before folding too: {said}"
         )
     return f"{where}{given} fails: {said}. The model before folding fails in another way: {one_line(same)}"
-
-
-def one_line(error: object, limit: int = 400) -> str:
-    """A message as one plain line."""
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())  # Keras prints some of it in bold
-    return text if len(text) <= limit else text[: limit - 4] + " ..."
 
 
 def _attempt(

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_addons_l6.folding.planning.affine import Affine
+from keras_addons_l6.folding.planning.affine import Affine, float64_array
 from keras_addons_l6.folding.reason import Reason
 
 # float64 arrays by the name of the layer's attribute; a bias it does not have is left out
@@ -230,11 +230,6 @@ def channel_axis(layer: Any, rank: int) -> int:
 
 def _wrong_axis(layer: Any, axis: int) -> Reason:
     return Reason("axis", f"it normalizes axis {axis}, which is not the channel axis of '{layer.name}'")
-
-
-def float64_array(variable: Any) -> np.ndarray:
-    """A variable's or tensor's numbers as a float64 array of its own."""
-    return np.asarray(keras.ops.convert_to_numpy(variable)).astype("float64")
 
 
 def _bias(weights: Weights) -> np.ndarray:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import keras
 import numpy as np
 
 
@@ -34,6 +36,19 @@ class Affine:
     def part(self, start: int, stop: int) -> Affine:
         """The map of channels [start, stop)."""
         return Affine(self.scale[start:stop], self.shift[start:stop])
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """An affine map and the axis, counted from the front, along which it runs."""
+
+    affine: Affine
+    axis: int
+
+
+def float64_array(variable: Any) -> np.ndarray:
+    """A variable's or tensor's numbers as a float64 array of its own."""
+    return np.asarray(keras.ops.convert_to_numpy(variable)).astype("float64")
 
 
 def batch_norm_affine(

@@ -7,9 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_addons_l6.folding.planning.absorb import float64_array
-from keras_addons_l6.folding.planning.affine import Affine, batch_norm_affine
-from keras_addons_l6.folding.planning.passage import Placed
+from keras_addons_l6.folding.planning.affine import Affine, Placed, batch_norm_affine, float64_array
 from keras_addons_l6.folding.reason import Reason
 from keras_addons_l6.folding.tape import Call
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,18 +10,9 @@ import numpy as np
 
 from keras_addons_l6.folding import keras_internals
 from keras_addons_l6.folding.planning.absorb import channel_axis
-from keras_addons_l6.folding.planning.affine import Affine
+from keras_addons_l6.folding.planning.affine import Affine, Placed
 from keras_addons_l6.folding.reason import Reason
 from keras_addons_l6.folding.tape import Call
-
-
-@dataclasses.dataclass(frozen=True)
-class Placed:
-    """An affine map and the axis, counted from the front, along which it runs."""
-
-    affine: Affine
-    axis: int
-
 
 Passage = Placed | Reason
 

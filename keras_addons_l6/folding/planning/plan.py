@@ -8,12 +8,11 @@ from typing import Any
 import keras
 
 from keras_addons_l6.folding.planning.absorb import Absorber, Weights, absorber_of
-from keras_addons_l6.folding.planning.affine import Affine
+from keras_addons_l6.folding.planning.affine import Affine, Placed
 from keras_addons_l6.folding.planning.batch_norm import is_batch_norm, placed_map
 from keras_addons_l6.folding.planning.number_range import out_of_range
 from keras_addons_l6.folding.planning.passage import (
     Passage,
-    Placed,
     concatenation_axis,
     is_sum,
     parts_of,
@@ -70,7 +69,7 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NewLayer:
-    """The weights, in the type they are kept in, and the configuration of a layer that took something up."""
+    """The weights, in float64, and the configuration of a layer that took something up."""
 
     weights: Weights
     config: dict[str, Any]
@@ -340,9 +339,6 @@ def _new_layer(call: Call, edit: Edit) -> NewLayer | Reason:
     if failure is not None:
         return Reason("range", f"in '{layer.name}', {failure}")
     axis = None if edit.after is None else edit.after.axis
-    # the one rounding of the whole fold; the backends take bfloat16 from float32 themselves
-    dtype = "float32" if layer.variable_dtype == "bfloat16" else layer.variable_dtype
-    weights = {name: values.astype(dtype) for name, values in weights.items()}
     return NewLayer(weights, absorber.config(call.original.get_config(), axis, rank))
 
 
