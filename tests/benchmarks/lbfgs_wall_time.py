@@ -189,7 +189,7 @@ def ours(problem: Problem, x: np.ndarray) -> Outcome:
         max_iterations=MOST,
         max_evaluations=problem.evaluations,
     )
-    return Outcome(time.perf_counter() - start, result.evaluations, result.grad_norm)
+    return Outcome(time.perf_counter() - start, result.evaluations, result.gradient_norm)
 
 
 def scipy_with(value_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]]) -> Solver:

@@ -9,15 +9,17 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
 
-__all__ = ["KerasArrays", "NumpyArrays", "arrays_for", "widest"]
+__all__ = ["Count", "KerasArrays", "NumpyArrays", "Real", "Scalar", "Small", "Tensor", "arrays_for", "widest"]
 
 Tensor = Any
 Scalar = Any
+Real = Annotated[Scalar, float]  # what a record's field holds, which decides where the record is packed
+Count = Annotated[Scalar, int]
 Small = Any  # a vector or matrix with as many rows as the history
 
 

@@ -9,12 +9,10 @@ from keras_addons_l6.optimizers.quasi_newton import iteration, programs
 from keras_addons_l6.optimizers.quasi_newton.arguments import count
 from keras_addons_l6.optimizers.quasi_newton.full_batch_loss import FullBatch
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
-from keras_addons_l6.optimizers.quasi_newton.iteration import MESSAGES
+from keras_addons_l6.optimizers.quasi_newton.iteration import MESSAGES, STOPPED_BY_CALLBACK
 from keras_addons_l6.optimizers.quasi_newton.lbfgs import LBFGS, NOT_FINITE
-from keras_addons_l6.optimizers.quasi_newton.programs import Carry, Limits, Progress
+from keras_addons_l6.optimizers.quasi_newton.programs import Carry, Limits, Standing
 from keras_addons_l6.optimizers.quasi_newton.randomness import RandomStates
-
-STOPPED_BY_CALLBACK = "stopped by a callback"
 
 
 def fit_full_batch(
@@ -71,13 +69,13 @@ def fit_full_batch(
     limit = count("max_iterations", max_iterations)
     batch_size = None if batch_size is None else count("batch_size", batch_size)
     objective = FullBatch(model, (x, y, sample_weight), batch_size)
-    run = _Run(model, optimizer, objective, limit, callbacks, 1 if verbose == "auto" else int(verbose))
+    run = _Training(model, optimizer, objective, limit, callbacks, 1 if verbose == "auto" else int(verbose))
     with DeferredInterrupt() as interrupt:
         run.train(interrupt)
     return run.history
 
 
-class _Run:
+class _Training:
     """One call of `fit_full_batch`.
 
     Args:
@@ -128,10 +126,10 @@ class _Run:
             raise
         self._end(progress, interrupt.requested)
 
-    def _chunks(self) -> Iterator[tuple[Carry, Progress]]:
+    def _chunks(self) -> Iterator[tuple[Carry, Standing]]:
         """The run from the weights and the history as they are."""
         state, arrays = self._optimizer.begin_run(self._objective.trainable)
-        self._start = programs.progress_of(state)
+        self._start = programs.standing_of(state)
         self._limits = Limits(
             evaluations=iteration.NO_LIMIT,
             iterations=self._start.iterations + self._max_iterations,
@@ -144,7 +142,7 @@ class _Run:
             chunk, carry, self._objective.data, programs.on_device(self._limits, arrays)
         )
 
-    def _publish(self, carry: Carry, progress: Progress) -> None:
+    def _publish(self, carry: Carry, progress: Standing) -> None:
         """Put the accepted point into the weights, and the state into the optimizer."""
         if progress.status == iteration.NON_FINITE_START:
             raise ValueError(NOT_FINITE.format(loss=progress.start_value))
@@ -153,7 +151,7 @@ class _Run:
         if self._random_states is not None and self._random_states.changed_with_warning():
             self._random_states = None
 
-    def _end_chunk(self, epoch: int, progress: Progress) -> None:
+    def _end_chunk(self, epoch: int, progress: Standing) -> None:
         """Show where the run stands, and let callbacks see it."""
         self._callbacks.on_epoch_begin(epoch)
         logs = {
@@ -183,7 +181,7 @@ class _Run:
             )
         self._bar.update(done, list(logs.items()), finalize=False)
 
-    def _end(self, progress: Progress, interrupted: bool) -> None:
+    def _end(self, progress: Standing, interrupted: bool) -> None:
         """Say why the run ended."""
         status = programs.end_of(progress, self._limits)
         self.history.status = MESSAGES[status]

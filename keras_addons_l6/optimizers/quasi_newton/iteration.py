@@ -26,9 +26,9 @@ the same points bit for bit, short of overflow.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small, Tensor
+from keras_addons_l6.backends.portable.arrays import Count, NumpyArrays, Real, Scalar, Small, Tensor
 from keras_addons_l6.optimizers.quasi_newton import line_search
 from keras_addons_l6.optimizers.quasi_newton import pairs as pairs_of
 from keras_addons_l6.optimizers.quasi_newton.line_search import Point, Search, Tolerance
@@ -61,6 +61,8 @@ MESSAGES = {
     MAX_EVALUATIONS: "stopped at max_evaluations",
 }
 
+STOPPED_BY_CALLBACK = "stopped by a callback"  # a run's end that the state knows nothing of
+
 VALUE_NOISE = (
     1000.0  # rounding error of a value in units of u |value|: 4e-5 |value| is seen in float32 losses
 )
@@ -84,42 +86,46 @@ class Settings(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Numbers of the run, beside those of the search; real ones first, whole ones last."""
+    """Numbers of the run, beside those of the search."""
 
-    gradient_norm: Scalar  # largest component at the accepted point
-    start_value: Scalar
-    lowest_value: Scalar  # among accepted points
-    noise: Scalar  # the most by which a failed search's value contradicted its slopes
-    gamma: Scalar  # of the history
-    status: Scalar
-    collapsed: Scalar  # 1 if the trial is, component by component, an end of its bracket
-    iterations: Scalar  # accepted
-    evaluations: Scalar
-    newest: Scalar  # of the history
-    pairs: Scalar
-    slopes_only: Scalar  # iterations yet to be accepted on slopes alone
-    flat: Scalar  # iterations since the lowest value last fell by more than change_tolerance
+    gradient_norm: Real  # largest component at the accepted point
+    start_value: Real
+    lowest_value: Real  # among accepted points
+    noise: Real  # the most by which a failed search's value contradicted its slopes
+    gamma: Real  # of the history
+    status: Count
+    collapsed: Count  # 1 if the trial is, component by component, an end of its bracket
+    iterations: Count  # accepted
+    evaluations: Count
+    newest: Count  # of the history
+    pairs: Count
+    slopes_only: Count  # iterations yet to be accepted on slopes alone
+    flat: Count  # iterations since the lowest value last fell by more than change_tolerance
 
 
-REALS = 5  # of Progress's fields
+Vectors = Annotated[Sequence[Tensor], "like the parameters"]
 
 
 class State(NamedTuple):
     """All that the method carries from one evaluation to the next."""
 
-    point: Sequence[Tensor]  # the accepted point x, one tensor a parameter
-    gradient: Sequence[Tensor]  # there
-    direction: Sequence[Tensor]  # d; trials are x + a d
+    point: Vectors  # the accepted point x, one tensor a parameter
+    gradient: Vectors  # there
+    direction: Vectors  # d; trials are x + a d
     rings: Sequence[Tensor]  # (2 m, *shape), see History
     products: Small  # (2, m, m)
     reals: Small  # Search's and Progress's real numbers
     counts: Small  # their whole numbers, int32
 
 
-VECTORS = 3  # State's fields that are vectors; after them come the rings and what is small
+def fields_of(record: type, kind: Any) -> tuple[str, ...]:
+    """The names of a record's fields that are annotated as this kind, in their order."""
+    return tuple(name for name, hint in get_type_hints(record, include_extras=True).items() if hint == kind)
 
-REAL_NAMES = Search._fields[: line_search.REALS] + Progress._fields[:REALS]
-COUNT_NAMES = Search._fields[line_search.REALS :] + Progress._fields[REALS:]
+
+VECTORS = fields_of(State, Vectors)
+REAL_NAMES = fields_of(Search, Real) + fields_of(Progress, Real)
+COUNT_NAMES = fields_of(Search, Count) + fields_of(Progress, Count)
 
 
 def init(arrays: NumpyArrays, settings: Settings, parameters: Sequence[Tensor]) -> State:
@@ -437,22 +443,21 @@ def _is_either(
 
 def viewed(arrays: NumpyArrays, state: State) -> State:
     """A state of the caller's as the operations take it."""
-    point, gradient, direction, rings = (tuple(map(arrays.view, part)) for part in state[: VECTORS + 1])
-    return State(point, gradient, direction, rings, *map(arrays.local, state[VECTORS + 1 :]))
+    lists = {name: tuple(map(arrays.view, getattr(state, name))) for name in (*VECTORS, "rings")}
+    small = {name: arrays.local(getattr(state, name)) for name in ("products", "reals", "counts")}
+    return State(**lists, **small)
 
 
 def given_back(arrays: NumpyArrays, given: State, state: State) -> State:
     """The next state as the caller takes it."""
-    vectors = zip(given[:VECTORS], state[:VECTORS], strict=True)
-    point, gradient, direction = (tuple(map(arrays.given_back, before, after)) for before, after in vectors)
-    return State(
-        point,
-        gradient,
-        direction,
-        tuple(map(arrays.written, given.rings, state.rings)),
-        state.products,
-        arrays.packed(state.reals, arrays.real),
-        arrays.packed(state.counts, "int32"),
+    vectors = {
+        name: tuple(map(arrays.given_back, getattr(given, name), getattr(state, name))) for name in VECTORS
+    }
+    return state._replace(
+        **vectors,
+        rings=tuple(map(arrays.written, given.rings, state.rings)),
+        reals=arrays.packed(state.reals, arrays.real),
+        counts=arrays.packed(state.counts, "int32"),
     )
 
 
@@ -460,14 +465,15 @@ def _unpack(arrays: NumpyArrays, state: State) -> tuple[Search, Progress]:
     """The state's numbers by name."""
     reals = arrays.unpack(state.reals, len(REAL_NAMES))
     counts = arrays.unpack(state.counts, len(COUNT_NAMES))
-    mine, whole = line_search.REALS, len(Search._fields) - line_search.REALS
-    return Search(*reals[:mine], *counts[:whole]), Progress(*reals[mine:], *counts[whole:])
+    numbers = dict(zip(REAL_NAMES + COUNT_NAMES, (*reals, *counts), strict=True))
+    search, progress = ({name: numbers[name] for name in record._fields} for record in (Search, Progress))
+    return Search(**search), Progress(**progress)
 
 
 def _pack(arrays: NumpyArrays, state: State, search: Search, progress: Progress) -> State:
     """The state with new numbers."""
-    mine = line_search.REALS
+    numbers = search._asdict() | progress._asdict()
     return state._replace(
-        reals=arrays.row(search[:mine] + progress[:REALS], arrays.real),
-        counts=arrays.row(search[mine:] + progress[REALS:], "int32"),
+        reals=arrays.row([numbers[name] for name in REAL_NAMES], arrays.real),
+        counts=arrays.row([numbers[name] for name in COUNT_NAMES], "int32"),
     )

@@ -10,7 +10,7 @@ What is not theirs, each for fewer evaluations (docs/lbfgs_tuning.md has the fig
 
 from typing import NamedTuple
 
-from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar
+from keras_addons_l6.backends.portable.arrays import Count, NumpyArrays, Real, Scalar
 
 BRACKETING, SECANT, SECOND_SECANT, BISECTION = range(4)
 
@@ -26,27 +26,21 @@ CONTRACTION = 0.1  # towards the left end after a trial whose value or slope is 
 
 
 class Search(NamedTuple):
-    """A search on phi(a) = f(x + a d) between a descending left end and a right end.
+    """A search on phi(a) = f(x + a d) between a descending left end and a right end."""
 
-    The real numbers come first, the whole numbers last.
-    """
-
-    step: Scalar  # a, the trial under evaluation
-    value: Scalar  # phi(0)
-    slope: Scalar  # phi'(0) < 0
-    left: Scalar
-    left_value: Scalar
-    left_slope: Scalar  # negative
-    right: Scalar  # infinite until some step proved too long
-    right_value: Scalar  # NaN where not finite
-    right_slope: Scalar
-    width: Scalar  # right - left at the start of the present cycle of secants
-    phase: Scalar  # BRACKETING, SECANT, SECOND_SECANT or BISECTION
-    high: Scalar  # 1 while the right end has too high a value, or none, instead of a slope >= 0
-    trials: Scalar  # evaluated so far
-
-
-REALS = 10  # of Search's fields
+    step: Real  # a, the trial under evaluation
+    value: Real  # phi(0)
+    slope: Real  # phi'(0) < 0
+    left: Real
+    left_value: Real
+    left_slope: Real  # negative
+    right: Real  # infinite until some step proved too long
+    right_value: Real  # NaN where not finite
+    right_slope: Real
+    width: Real  # right - left at the start of the present cycle of secants
+    phase: Count  # BRACKETING, SECANT, SECOND_SECANT or BISECTION
+    high: Count  # 1 while the right end has too high a value, or none, instead of a slope >= 0
+    trials: Count  # evaluated so far
 
 
 class Point(NamedTuple):

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import numbers
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,10 +18,14 @@ from keras_addons_l6.backends.portable.arrays import Tensor
 from keras_addons_l6.optimizers.quasi_newton import iteration, programs
 from keras_addons_l6.optimizers.quasi_newton.arguments import count, settings_from, warn_if_narrower
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
-from keras_addons_l6.optimizers.quasi_newton.iteration import MESSAGES, NON_FINITE_START, Settings, State
-from keras_addons_l6.optimizers.quasi_newton.programs import Carry, Limits, Progress
-
-STOPPED_BY_CALLBACK = "stopped by the callback"
+from keras_addons_l6.optimizers.quasi_newton.iteration import (
+    MESSAGES,
+    NON_FINITE_START,
+    STOPPED_BY_CALLBACK,
+    Settings,
+    State,
+)
+from keras_addons_l6.optimizers.quasi_newton.programs import Carry, Limits, Standing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,20 +35,30 @@ class MinimizeResult:
     Attributes:
         x: the best accepted point, of x0's structure.
         fun: the value there.
-        grad_norm: the largest component of the gradient there.
+        gradient_norm: the largest component of the gradient there.
         iterations: accepted steps.
         evaluations: evaluations of value and gradient.
-        converged: whether grad_norm <= gradient_tolerance.
+        converged: whether gradient_norm <= gradient_tolerance.
         status: why it ended, in words.
     """
 
     x: Any
     fun: float
-    grad_norm: float
+    gradient_norm: float
     iterations: int
     evaluations: int
     converged: bool
     status: str
+
+    @property
+    def grad_norm(self) -> float:
+        """`gradient_norm`, by the name that it had in version 0.1."""
+        warnings.warn(
+            "MinimizeResult.grad_norm is now gradient_norm; the old name goes with the next version.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.gradient_norm
 
 
 class _Layout:
@@ -175,7 +190,7 @@ def minimize(
         gradient_tolerance=settings.gradient_tolerance,
         change_tolerance=settings.change_tolerance,
     )
-    run = _Run(fun, _Layout(x0), settings, limits)
+    run = _Minimization(fun, _Layout(x0), settings, limits)
     with DeferredInterrupt() as interrupt:
         for carry, progress in run.chunks():
             _check_start(progress)
@@ -188,7 +203,7 @@ def minimize(
     return result
 
 
-class _Run:
+class _Minimization:
     """One call of `minimize`: its compiled program, and its results in x0's structure.
 
     Args:
@@ -206,7 +221,7 @@ class _Run:
         self.limits = programs.on_device(limits, self._arrays)
         self._program = self._kept_or_new()
 
-    def chunks(self) -> Iterator[tuple[Carry, Progress]]:
+    def chunks(self) -> Iterator[tuple[Carry, Standing]]:
         """Where the run stands, chunk by chunk, by a program that agrees with `fun` as it is now."""
         values: list[float] = []
         check = None if self._program.pace is None else lambda: values.append(self._value_at_start())
@@ -218,7 +233,7 @@ class _Run:
                 return
             yield carry, progress
 
-    def _paced(self, meanwhile: Callable[[], None] | None = None) -> Iterator[tuple[Carry, Progress]]:
+    def _paced(self, meanwhile: Callable[[], None] | None = None) -> Iterator[tuple[Carry, Standing]]:
         """The run by the program as it is, which remembers its pace for the next run."""
         program, vectors = self._program, self._layout.start
         first = Carry(program.state(vectors), vectors, ())
@@ -230,12 +245,12 @@ class _Run:
             yield carry, progress
             start, evaluations = time.perf_counter(), progress.evaluations
 
-    def result(self, carry: Carry, progress: Progress, status: str) -> MinimizeResult:
+    def result(self, carry: Carry, progress: Standing, status: str) -> MinimizeResult:
         """The result at a carry."""
         return MinimizeResult(
             x=self._layout.pack(self._layout.leaves(carry.state.point)),
             fun=progress.value,
-            grad_norm=progress.gradient_norm,
+            gradient_norm=progress.gradient_norm,
             iterations=progress.iterations,
             evaluations=progress.evaluations,
             converged=progress.status == iteration.CONVERGED,
@@ -345,7 +360,7 @@ def _as_tensor(leaf: Any) -> Tensor:
     return tensor if "float" in dtype else ops.cast(tensor, keras.config.floatx())
 
 
-def _check_start(progress: Progress) -> None:
+def _check_start(progress: Standing) -> None:
     """Raise where the run could not start."""
     if progress.status == NON_FINITE_START:
         raise ValueError(

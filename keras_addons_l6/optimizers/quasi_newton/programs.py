@@ -41,7 +41,7 @@ class Limits(NamedTuple):
     change_tolerance: Any
 
 
-class Progress(NamedTuple):
+class Standing(NamedTuple):
     """A run's numbers on the host."""
 
     value: float
@@ -101,11 +101,11 @@ def starting_state(arrays: NumpyArrays, settings: Settings, start: Sequence[Tens
     return state._replace(**typed)
 
 
-def progress_of(state: State) -> Progress:
+def standing_of(state: State) -> Standing:
     """The state's numbers, fetched from the device."""
     reals, counts = ops.convert_to_numpy(state.reals), ops.convert_to_numpy(state.counts)
     numbers = dict(zip(REAL_NAMES, reals, strict=True)) | dict(zip(COUNT_NAMES, counts, strict=True))
-    return Progress(
+    return Standing(
         value=float(numbers["value"]),
         start_value=float(numbers["start_value"]),
         gradient_norm=float(numbers["gradient_norm"]),
@@ -122,7 +122,7 @@ def run_in_chunks(
     limits: Limits,
     pace: float | None = None,
     meanwhile: Callable[[], None] | None = None,
-) -> Iterator[tuple[Carry, Progress]]:
+) -> Iterator[tuple[Carry, Standing]]:
     """Run until the method ends or a limit is reached; each half second or so, yield where it stands.
 
     Args:
@@ -133,7 +133,7 @@ def run_in_chunks(
         pace: Seconds an evaluation takes; None where the program has yet to be compiled.
         meanwhile: Called once, where possible while the first chunk is still being computed.
     """
-    before = progress_of(carry.state)
+    before = standing_of(carry.state)
     evaluations = 1 if pace is None else max(int(CHUNK_SECONDS / pace), 1)
     compiled, most, last = pace is not None, int(limits.evaluations), False
     while not last:
@@ -143,7 +143,7 @@ def run_in_chunks(
         if meanwhile is not None:
             meanwhile()
             meanwhile = None
-        now = progress_of(carry.state)
+        now = standing_of(carry.state)
         last = end_of(now, limits) not in iteration.ACTIVE
         yield carry, now
         if compiled:  # the first chunk's time is the compiler's
@@ -152,7 +152,7 @@ def run_in_chunks(
         before, compiled = now, True
 
 
-def end_of(progress: Progress, limits: Limits) -> int:
+def end_of(progress: Standing, limits: Limits) -> int:
     """The run's status, the limit it has reached included."""
     if progress.status in iteration.ACTIVE and progress.iterations >= int(limits.iterations):
         return iteration.MAX_ITERATIONS

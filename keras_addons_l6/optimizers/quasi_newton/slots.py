@@ -10,10 +10,7 @@ from keras_addons_l6.backends import arrays_for
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Tensor
 from keras_addons_l6.optimizers.keras_doors import in_stateless_scope
 from keras_addons_l6.optimizers.quasi_newton import iteration
-from keras_addons_l6.optimizers.quasi_newton.iteration import COUNT_NAMES, REAL_NAMES, State
-
-VECTORS = ("point", "gradient", "direction")  # one tensor a parameter each
-NUMBERS = ("products", "reals", "counts")
+from keras_addons_l6.optimizers.quasi_newton.iteration import COUNT_NAMES, REAL_NAMES, VECTORS, State
 
 
 class Marks(NamedTuple):
@@ -69,10 +66,6 @@ class Slots:
             # The method writes rows into rings in place; in a stateless scope these are the caller's.
             tensors["rings"] = tuple(ring.clone() for ring in tensors["rings"])
         return State(**tensors, **{name: _tensor(v) for name, v in self._numbers.items()})
-
-    def read_marks(self) -> Marks:
-        """The marks as scalars."""
-        return Marks(*self.arrays.unpack(_tensor(self.marks), len(Marks._fields)))
 
     def write(self, state: State) -> None:
         """Keep a state."""

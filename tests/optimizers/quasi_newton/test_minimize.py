@@ -39,7 +39,7 @@ class TestAnswers:
             options={"gtol": 1e-6, "ftol": 0},
         )
         assert result.converged
-        assert result.grad_norm <= 1e-6
+        assert result.gradient_norm <= 1e-6
         # Both have gradients below 1e-6, and the smallest curvature at the minimum is 0.4.
         np.testing.assert_allclose(host(result.x), peer.x, atol=5e-6)
         assert result.fun == pytest.approx(peer.fun, abs=1e-11)
@@ -48,11 +48,16 @@ class TestAnswers:
         result = minimize(rosenbrock, np.array([-1.2, 1.0]), max_iterations=9)
         x = host(result.x)
         assert result.fun == pytest.approx(scipy.optimize.rosen(x), rel=1e-12)
-        assert result.grad_norm == pytest.approx(np.abs(scipy.optimize.rosen_der(x)).max(), rel=1e-10)
+        assert result.gradient_norm == pytest.approx(np.abs(scipy.optimize.rosen_der(x)).max(), rel=1e-10)
         assert result.iterations == 9
         assert result.evaluations >= 9
         assert not result.converged
         assert result.status == "stopped at max_iterations"
+
+    def test_grad_norm_goes_on_as_gradient_norm(self):
+        result = minimize(quadratic, np.zeros(2), max_iterations=1)
+        with pytest.warns(DeprecationWarning, match="gradient_norm"):
+            assert result.grad_norm == result.gradient_norm
 
     def test_dtype_and_shape_are_those_of_x0(self):
         for dtype in ("float32", "float64"):
@@ -115,7 +120,7 @@ class TestWhatEndsARun:
     def test_gradient_tolerance(self):
         loose = minimize(rosenbrock, [-1.2, 1.0], gradient_tolerance=1.0)
         assert loose.converged
-        assert loose.grad_norm <= 1.0
+        assert loose.gradient_norm <= 1.0
         assert loose.evaluations < minimize(rosenbrock, [-1.2, 1.0], gradient_tolerance=1e-3).evaluations
 
     def test_change_tolerance_is_not_convergence(self):
@@ -149,7 +154,7 @@ class TestWhatEndsARun:
 
         result = minimize(rosenbrock, [-1.2, 1.0], callback=callback)
         assert len(seen) == 5
-        assert result.status == "stopped by the callback"
+        assert result.status == "stopped by a callback"
         assert [r.evaluations for r in seen] == sorted({r.evaluations for r in seen})
         assert all(r.status == "running" for r in seen)
         assert all(b.fun <= a.fun * (1 + 1e-6) for a, b in itertools.pairwise(seen))
