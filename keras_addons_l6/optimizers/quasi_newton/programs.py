@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_addons_l6.backends import programs
-from keras_addons_l6.backends.portable.arrays import NumpyArrays, Tensor
+from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Tensor
 from keras_addons_l6.optimizers.quasi_newton import iteration
 from keras_addons_l6.optimizers.quasi_newton.iteration import COUNT_NAMES, REAL_NAMES, Settings, State
 
@@ -22,6 +22,7 @@ CHUNK_SECONDS = 0.5  # between two looks of the host at a run
 GROWTH = 16  # of the evaluations in a chunk over those in the one before, at most
 
 Evaluate = Callable[..., tuple[Tensor, Sequence[Tensor], Any]]
+Keep = Callable[[NumpyArrays, State, State, Any, Any], Any]
 
 
 class Carry(NamedTuple):
@@ -52,7 +53,26 @@ class Standing(NamedTuple):
     status: int
 
 
-def chunk_program(evaluate: Evaluate, settings: Settings, arrays: NumpyArrays) -> Callable[..., Carry]:
+def moved(before: State, after: State) -> Scalar:
+    """Whether the trial became the accepted point: it ended its search, or a run could start there."""
+    accepted = iteration.read(after, "iterations") > iteration.read(before, "iterations")
+    starting = iteration.read(before, "status") == iteration.STARTING
+    return accepted | (starting & (iteration.read(after, "status") != iteration.NON_FINITE_START))
+
+
+def of_accepted(arrays: NumpyArrays, before: State, after: State, held: Any, found: Any) -> Any:
+    """The extra values of the accepted point: a rejected or infinite trial leaves nothing behind."""
+    is_accepted = moved(before, after)
+
+    def pick(new: Tensor, old: Tensor) -> Tensor:
+        return old if new is old else arrays.select(is_accepted, new, old)
+
+    return keras.tree.map_structure(pick, found, held)
+
+
+def chunk_program(
+    evaluate: Evaluate, settings: Settings, arrays: NumpyArrays, keep: Keep = of_accepted
+) -> Callable[..., Carry]:
     """A compiled function of a carry, the objective's data and limits to the carry at those limits.
 
     Args:
@@ -60,13 +80,16 @@ def chunk_program(evaluate: Evaluate, settings: Settings, arrays: NumpyArrays) -
             values.
         settings: The method's arguments; what `Limits` names is taken from there.
         arrays: The operations for the backend's arrays.
+        keep: From the states before and after an evaluation, the extra values that were carried and those it
+            found, to what is carried on.
     """
 
     def body(carry: Carry, data: Any, ends: Settings) -> Carry:
-        value, gradient, extra = evaluate(tuple(map(arrays.tensor, carry.trial)), carry.extra, data)
+        value, gradient, found = evaluate(tuple(map(arrays.tensor, carry.trial)), carry.extra, data)
         gradient = tuple(map(arrays.view, gradient))
         with arrays.scope():
             state, trial = iteration.step_on_views(arrays, ends, carry.state, carry.trial, gradient, value)
+            extra = keep(arrays, carry.state, state, carry.extra, found)
         return Carry(state, trial, extra)
 
     def active(carry: Carry, limits: Limits) -> Any:
