@@ -45,6 +45,9 @@ OPTIMIZERS = [
     Fault("excluded variables decayed", "optimizers/first_order.py", "decay if self._is_decayed(x) else None", "decay", EVERY + " -k exclusion"),
     Fault("exclusions not saved", "optimizers/first_order.py", "        if self._excluded != Exclusions():", "        if False:", EVERY + " -k exclusion_is_saved"),
     Fault("a slot's state left behind on load", "optimizers/saved_state.py", "        for variable, array in list(zip(self.variables, arrays, strict=True))[first:]:", "        for variable, array in list(zip(self.variables, arrays, strict=True))[first:-1]:", EVERY + " -k saved_and_resumed"),
+    Fault("True taken for a number", "argument_checks.py", "isinstance(value, bool) or not isinstance(value, numbers.Real)", "not isinstance(value, numbers.Real)", "tests/optimizers/test_arguments.py"),
+    Fault("a wrong name not explained", "argument_checks.py", "[n for n in _RIGHT_NAMES.get(name, ()) if n in known]", "[]", "tests/test_bad_input.py -k right_one"),
+    Fault("parameters taken for a rate", "optimizers/base_arguments.py", "isinstance(learning_rate, Iterator) or _holds_weights(learning_rate)", "isinstance(learning_rate, Iterator)", "tests/test_bad_input.py -k parameters"),
     Fault("a state that does not fit let in", "optimizers/saved_state.py", "        check_fits(arrays, self.variables, self.name)\n", "", "tests/crash/test_saved_state.py"),
 ]  # fmt: skip
 

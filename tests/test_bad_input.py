@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import re
 import warnings
 
 import keras
@@ -45,15 +46,26 @@ def arguments_of(cls):
     return [*named, *(name for name in common if name not in named)]
 
 
-def names_an_argument(error, given):
-    """Whether the message says which argument is wrong, by its name or as Keras calls its kind."""
+KERAS_CHECKS = (
+    "initializer",
+    "regularizer",
+    "constraint",
+    "dtype",
+    "name",
+)  # as it calls what it checks itself
+
+
+def names_an_argument(cls, error, given):
+    """Whether the message says whose argument is wrong, which, and what came; or says it in Keras's words."""
     message = str(error)
-    if "config" in message and any(isinstance(value, dict) for value in given.values()):
-        return True  # Keras's own words where a dictionary is no serialized object
-    kinds = {"initializer", "regularizer", "constraint", "dtype", "DTypePolicy", "renorm", "axis", "axes"}
-    return any(name in message for name in given) or any(
-        kind.lower() in message.lower() for kind in kinds if any(kind.lower()[:4] in name for name in given)
-    )
+    if any(f"{name}=" in message for name in given) and cls.__name__ in message:
+        return True
+    if message.startswith("Only one of"):  # Keras's clippings
+        return sum(f"`{name}`" in message for name in given) > 1
+    kinds = [kind for kind in KERAS_CHECKS if any(kind in name for name in given)]
+    if "config" in message and any(isinstance(given[n], dict) for n in given if any(k in n for k in kinds)):
+        return True  # where a dictionary is no serialized object
+    return any(kind in message.lower().replace(" ", "") for kind in kinds)
 
 
 def constructions(seed):
@@ -71,7 +83,7 @@ def outcome(cls, given):
     try:
         made = cls(**given)
     except (ValueError, TypeError) as error:
-        return None if names_an_argument(error, given) else f"unnamed {type(error).__name__}: {error}"
+        return None if names_an_argument(cls, error, given) else f"unnamed {type(error).__name__}: {error}"
     except Exception as error:
         return f"undocumented {type(error).__name__}: {error}"
     # A function or an array is taken for an initializer, a regularizer or a rate; a config can't hold them.
@@ -128,3 +140,119 @@ def test_a_bad_input_leaves_a_layer_as_it_was(cls):
                 np.testing.assert_array_equal(weight, value, err_msg=repr(bad))
         else:
             before = state(layer)
+
+
+LINE = {"fun": lambda x: x * x, "x0": 1.0}
+WRONG_NAMES = [
+    *((cls, {"lr": 0.1}, "`learning_rate`") for cls in OPTIMIZERS),
+    *((cls, {"params": []}, "by `compile` or `build`") for cls in OPTIMIZERS),
+    *((cls, {"accumulation_steps": 2}, "`gradient_accumulation_steps`") for cls in OPTIMIZERS),
+    (optimizers.Adam, {"eps": 1e-8}, "`epsilon`"),
+    (optimizers.Adam, {"betas": (0.9, 0.999)}, "`beta_1` and `beta_2`"),
+    (optimizers.AdamW, {"decoupled_lr": True}, "`decouple_lr`"),
+    (optimizers.AdamW, {"amsgard": True}, "`amsgrad`"),
+    (optimizers.RMSProp, {"alpha": 0.99}, "`rho`"),
+    (optimizers.AdaGrad, {"lr_decay": 0.1}, "schedule as `learning_rate`"),
+    (optimizers.Nesterov, {"nesterov": True}, "optimizer `Nesterov`"),
+    (optimizers.Adam, {"nonsense": 1}, "It takes learning_rate, beta_1,"),
+    (optimizers.LBFGS, {"tolerance_grad": 1e-7}, "`gradient_tolerance`"),
+    (optimizers.LBFGS, {"tolerance_change": 1e-9}, "`change_tolerance`"),
+    (optimizers.LBFGS, {"maxcor": 10}, "`history_size`"),
+    (optimizers.LBFGS, {"max_iter": 20}, "`max_iterations` to `fit_full_batch`"),
+    (optimizers.LBFGS, {"line_search_fn": "strong_wolfe"}, "part of the method"),
+    (optimizers.minimize, {**LINE, "gtol": 1e-5}, "`gradient_tolerance`"),
+    (optimizers.minimize, {**LINE, "maxiter": 100}, "`max_iterations`"),
+    (optimizers.minimize, {**LINE, "maxfun": 100}, "`max_evaluations`"),
+    (optimizers.minimize, {**LINE, "maxcor": 10}, "`history_size`"),
+    (optimizers.minimize, {**LINE, "ftol": 10}, "`change_tolerance`"),
+    (optimizers.minimize, {**LINE, "jac": True}, "gradients are computed"),
+    (optimizers.minimize, {**LINE, "nonsense": 1}, "It takes fun, x0,"),
+    (optimizers.fit_full_batch, {"model": None, "x": None, "epochs": 9}, "`max_iterations`"),
+    (optimizers.fit_full_batch, {"model": None, "x": None, "callback": print}, "`callbacks`"),
+    (layers.BatchNorm, {"num_features": 8}, "read from the input"),
+    (layers.BatchNorm, {"eps": 1e-5}, "`epsilon`"),
+    (layers.BatchNorm, {"affine": False}, "`center` and `scale`"),
+    (layers.BatchNorm, {"momentun": 0.9}, "`momentum`"),
+    (layers.GroupNorm, {"num_groups": 8}, "`groups`"),
+    (layers.GroupNorm, {"eps": 1e-5}, "`epsilon`"),
+    (layers.InstanceNorm, {"groups": 8}, "GroupNorm"),
+    (layers.PReLU, {"init": 0.25}, "`alpha_initializer`"),
+    (layers.PReLU, {"num_parameters": 1}, "`shared_axes`"),
+    (layers.SELU, {"inplace": True}, "never changes its input"),
+    (layers.Swish, {"beta": 1.0}, "`beta_initializer`"),
+]
+
+
+@pytest.mark.parametrize(("call", "given", "hint"), WRONG_NAMES)
+def test_a_wrong_name_gets_the_right_one(call, given, hint):
+    wrong = list(given)[-1]
+    for kind in (ValueError, TypeError):  # as Keras's classes raise, and Python's functions
+        with pytest.raises(kind) as error:
+            call(**given)
+        assert str(error.value).startswith(f"{call.__name__} has no argument `{wrong}`. ")
+        assert hint in str(error.value)
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+def test_what_every_layer_takes_is_no_wrong_name(cls):
+    assert cls(name="mine", dtype="float32", trainable=False, activity_regularizer=None).name == "mine"
+
+
+def parameters_as_given():
+    """What PyTorch's users pass first, in the forms they have it."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1000)])
+    weights = model.trainable_variables
+    return [
+        model,
+        weights,
+        tuple(weights),
+        iter(weights),
+        weights[0],
+        {"w": weights[0]},
+        [{"params": weights}],
+    ]
+
+
+@pytest.mark.parametrize("cls", OPTIMIZERS)
+def test_parameters_in_the_place_of_the_rate_get_a_sentence(cls):
+    for given in parameters_as_given():
+        for more in ({}, {"lr": 0.1}):
+            with pytest.raises(ValueError, match="the first argument is `learning_rate`") as error:
+                cls(given, **more)
+            assert "optimizer.build(model.trainable_variables)" in str(error.value)
+            assert len(str(error.value)) < 400
+
+
+def test_a_long_value_is_cut_in_the_message():
+    with pytest.raises(ValueError, match=r"Adam: `epsilon` must be .* \(a list\)$") as error:
+        optimizers.Adam(epsilon=list(range(10_000)))
+    assert len(str(error.value)) < 400
+
+
+FLAGS = [
+    *((layers.BatchNorm, name) for name in ("center", "scale", "renorm", "synchronized", "unbiased_moving_variance")),
+    *((cls, name) for cls in (layers.GroupNorm, layers.InstanceNorm) for name in ("center", "scale")),
+    (layers.Swish, "trainable_beta"),
+    (optimizers.Adam, "amsgrad"),
+    (optimizers.RMSProp, "centered"),
+    *((cls, "use_ema") for cls in OPTIMIZERS[:-1]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cls", "name"), FLAGS)
+def test_a_flag_is_true_or_false_everywhere(cls, name):
+    for value in (1, 0, 1.0, "yes", None, np.int64(1)):
+        message = f"{cls.__name__}: `{name}` must be True or False. Received: {name}={value!r}"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            cls(**{name: value})
+    assert cls(**{name: np.bool_(False)}).get_config()[name] is False
+
+
+def test_a_rate_that_may_mean_true_is_refused():
+    for value in (1, 0, 2, np.int64(1)):
+        with pytest.raises(
+            ValueError, match="AdamW: `decouple_lr` must be True, False, or a rate as a float"
+        ):
+            optimizers.AdamW(decouple_lr=value)
+    assert optimizers.AdamW(decouple_lr=1.0).decouple_lr == 1.0
+    assert optimizers.AdamW(0.25, decouple_lr=np.bool_(True)).decouple_lr == 0.25

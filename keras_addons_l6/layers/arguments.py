@@ -1,11 +1,12 @@
-"""Checks of layer arguments: each says what came, what was expected and the mend."""
+"""Checks that only layers need, of axes, channels and names: each says what came, what was expected and the mend."""
 
-import math
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
+import keras
+
+from keras_addons_l6 import argument_checks
+from keras_addons_l6.argument_checks import names_of
 
 Initializer = str | dict[str, Any] | Callable[..., Any]
 Regularizer = str | dict[str, Any] | Callable[..., Any] | None
@@ -13,46 +14,15 @@ Constraint = str | dict[str, Any] | Callable[..., Any] | None
 Shape = Sequence[int | None]
 
 
-def integer(layer: str, name: str, value: Any, expected: str) -> int:
-    """`value` as an int; booleans, floats, strings and lists are not integers."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise ValueError(f"{layer}: `{name}` must be {expected}. Received: {name}={value!r}") from None
-
-
-def flag(layer: str, name: str, value: Any) -> bool:
-    """`value` where it is True or False, NumPy's included, or 1 or 0 of a whole number."""
-    if isinstance(value, bool | int | np.bool_ | np.integer) and value in (0, 1):
-        return bool(value)
-    raise ValueError(f"{layer}: `{name}` must be True or False. Received: {name}={value!r}")
-
-
-def positive(layer: str, name: str, value: Any) -> float:
-    """`value` as a finite float above 0."""
-    number = _number(value)
-    if number is None or not 0.0 < number < math.inf:
-        raise ValueError(
-            f"{layer}: `{name}` must be a positive number, such as 1e-5. Received: {name}={value!r}"
-        )
-    return number
-
-
-def fraction(layer: str, name: str, value: Any) -> float:
-    """`value` as a float from 0 to 1."""
-    number = _number(value)
-    if number is None or not 0.0 <= number <= 1.0:
-        raise ValueError(
-            f"{layer}: `{name}` must be a number from 0 to 1, such as 0.9. Received: {name}={value!r}"
-        )
-    return number
+def check_names(layer: str, cls: type, given: Iterable[str]) -> None:
+    """Raise for a name that is another one here, such as PyTorch's `eps`; what Keras's base class takes is left to it."""
+    known = (*names_of(cls), *names_of(keras.layers.Layer))
+    argument_checks.check_names(layer, given, known, all_known=False)
 
 
 def channel_axis(layer: str, axis: Any) -> int:
     """`axis` as an int that is not the batch axis."""
-    axis = integer(layer, "axis", axis, "one integer, the channel axis, such as -1 or 1")
+    axis = argument_checks.integer(layer, "axis", axis, "one integer, the channel axis, such as -1 or 1")
     if axis == 0:
         raise ValueError(
             f"{layer}: axis=0 is the batch axis, which holds no channels. "
@@ -83,18 +53,3 @@ def channels(layer: str, axis: int, input_shape: Shape) -> int:
             "another `axis`."
         )
     return size
-
-
-def is_number(value: Any) -> bool:
-    """Whether `value` is a number, an infinite one included."""
-    number = _number(value)
-    return number is not None and not math.isnan(number)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool | str | bytes):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None

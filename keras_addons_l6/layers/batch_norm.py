@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_addons_l6 import backends
+from keras_addons_l6 import argument_checks, backends
 from keras_addons_l6.backends.portable.layers import Statistics, Tensor
 from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
@@ -122,19 +122,20 @@ class BatchNorm(keras.layers.BatchNormalization):
         **kwargs: Any,
     ) -> None:
         name = type(self).__name__
-        synchronized = arguments.flag(name, "synchronized", synchronized)
-        renorm = arguments.flag(name, "renorm", renorm)
+        arguments.check_names(name, BatchNorm, kwargs)
+        synchronized = argument_checks.flag(name, "synchronized", synchronized)
+        renorm = argument_checks.flag(name, "renorm", renorm)
         _check_synchronized(name, synchronized)
         _check_renorm(name, renorm, renorm_clipping)
-        renorm_momentum = arguments.fraction(name, "renorm_momentum", renorm_momentum)
+        renorm_momentum = argument_checks.number(name, "renorm_momentum", renorm_momentum, low=0.0, high=1.0)
         if _KERAS_HAS_RENORM:
             kwargs.update(renorm=renorm, renorm_clipping=renorm_clipping, renorm_momentum=renorm_momentum)
         super().__init__(
             axis=arguments.channel_axis(name, axis),
-            momentum=arguments.fraction(name, "momentum", momentum),
-            epsilon=arguments.positive(name, "epsilon", epsilon),
-            center=arguments.flag(name, "center", center),
-            scale=arguments.flag(name, "scale", scale),
+            momentum=argument_checks.number(name, "momentum", momentum, low=0.0, high=1.0),
+            epsilon=argument_checks.number(name, "epsilon", epsilon, low=0.0, bounds="(]"),
+            center=argument_checks.flag(name, "center", center),
+            scale=argument_checks.flag(name, "scale", scale),
             beta_initializer=beta_initializer,
             gamma_initializer=gamma_initializer,
             moving_mean_initializer=moving_mean_initializer,
@@ -147,7 +148,7 @@ class BatchNorm(keras.layers.BatchNormalization):
             **kwargs,
         )
         self.renorm = renorm
-        self.unbiased_moving_variance = arguments.flag(
+        self.unbiased_moving_variance = argument_checks.flag(
             name, "unbiased_moving_variance", unbiased_moving_variance
         )
 
@@ -272,7 +273,7 @@ def _check_renorm(layer: str, renorm: bool, clipping: dict[str, float] | None) -
         )
     if clipping is None:
         return
-    if not isinstance(clipping, dict) or not all(arguments.is_number(v) for v in clipping.values()):
+    if not isinstance(clipping, dict) or not all(argument_checks.is_number(v) for v in clipping.values()):
         raise ValueError(
             f"{layer}: `renorm_clipping` must be None or a dictionary of numbers, such as "
             f"{{'rmax': 3.0, 'rmin': 0.3, 'dmax': 5.0}}. Received: renorm_clipping={clipping!r}"

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_addons_l6 import backends
+from keras_addons_l6 import argument_checks, backends
 from keras_addons_l6.backends.portable.layers import Tensor
 from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
@@ -80,12 +80,13 @@ class GroupNorm(keras.layers.GroupNormalization):
         **kwargs: Any,
     ) -> None:
         name = type(self).__name__
+        arguments.check_names(name, GroupNorm, kwargs)
         super().__init__(
             groups=_checked_groups(name, groups),
             axis=arguments.channel_axis(name, axis),
-            epsilon=arguments.positive(name, "epsilon", epsilon),
-            center=arguments.flag(name, "center", center),
-            scale=arguments.flag(name, "scale", scale),
+            epsilon=argument_checks.number(name, "epsilon", epsilon, low=0.0, bounds="(]"),
+            center=argument_checks.flag(name, "center", center),
+            scale=argument_checks.flag(name, "scale", scale),
             beta_initializer=beta_initializer,
             gamma_initializer=gamma_initializer,
             beta_regularizer=beta_regularizer,
@@ -144,7 +145,7 @@ class GroupNorm(keras.layers.GroupNormalization):
 
 def _checked_groups(layer: str, groups: Any) -> int:
     expected = "an integer of at least 1, or -1 for one group per channel"
-    checked = arguments.integer(layer, "groups", groups, expected)
+    checked = argument_checks.integer(layer, "groups", groups, expected)
     if checked < 1 and checked != -1:
         raise ValueError(f"{layer}: `groups` must be {expected}. Received: groups={groups!r}")
     return checked

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer
 from keras_addons_l6.layers.group_norm import GroupNorm
 
@@ -70,6 +71,7 @@ class InstanceNorm(GroupNorm):
         gamma_constraint: Constraint = None,
         **kwargs: Any,
     ) -> None:
+        arguments.check_names(type(self).__name__, InstanceNorm, kwargs)
         super().__init__(
             groups=-1,
             axis=axis,

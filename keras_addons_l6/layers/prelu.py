@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_addons_l6 import backends
 from keras_addons_l6.backends.portable.layers import Tensor
+from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers import shared_axes as sharing
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 from keras_addons_l6.layers.shared_axes import SharedAxes
@@ -71,6 +72,7 @@ class PReLU(keras.layers.PReLU):
         shared_axes: SharedAxes = "spatial",
         **kwargs: Any,
     ) -> None:
+        arguments.check_names(type(self).__name__, PReLU, kwargs)
         checked_axes = sharing.checked(type(self).__name__, shared_axes)
         super().__init__(alpha_initializer, alpha_regularizer, alpha_constraint, **kwargs)
         self.shared_axes = checked_axes

@@ -4,6 +4,7 @@ import keras
 
 from keras_addons_l6 import backends
 from keras_addons_l6.backends.portable.layers import Tensor
+from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers.arguments import Shape
 
 
@@ -43,6 +44,7 @@ class SELU(keras.layers.Layer):
     """
 
     def __init__(self, **kwargs: object) -> None:
+        arguments.check_names(type(self).__name__, SELU, kwargs)
         super().__init__(**kwargs)
         self.supports_masking = True
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_addons_l6.layers import arguments
+from keras_addons_l6 import argument_checks
 from keras_addons_l6.layers.arguments import Shape
 
 SharedAxes = Literal["spatial", "all"] | Sequence[int] | int | None
@@ -25,7 +25,7 @@ def checked(layer: str, shared_axes: Any) -> str | list[int] | None:
         given = list(shared_axes)
     except TypeError:
         given = [shared_axes]
-    axes = [arguments.integer(layer, "shared_axes", a, _EXPECTED) for a in given]
+    axes = [argument_checks.integer(layer, "shared_axes", a, _EXPECTED) for a in given]
     if 0 in axes:
         raise ValueError(
             f"{layer}: shared_axes={shared_axes!r} names the batch axis, 0, over which the "

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_addons_l6 import backends
+from keras_addons_l6 import argument_checks, backends
 from keras_addons_l6.backends.portable.layers import Tensor
 from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers import shared_axes as sharing
@@ -64,13 +64,14 @@ class Swish(keras.layers.Layer):
         shared_axes: SharedAxes = "all",
         **kwargs: Any,
     ) -> None:
+        arguments.check_names(type(self).__name__, Swish, kwargs)
         checked_axes = sharing.checked(type(self).__name__, shared_axes)
         super().__init__(**kwargs)
         self.supports_masking = True
         self.beta_initializer = keras.initializers.get(beta_initializer)
         self.beta_regularizer = keras.regularizers.get(beta_regularizer)
         self.beta_constraint = keras.constraints.get(beta_constraint)
-        self.trainable_beta = arguments.flag(type(self).__name__, "trainable_beta", trainable_beta)
+        self.trainable_beta = argument_checks.flag(type(self).__name__, "trainable_beta", trainable_beta)
         self.shared_axes = checked_axes
 
     def build(self, input_shape: Shape) -> None:

@@ -5,9 +5,9 @@ from typing import Any, Unpack
 import keras
 import numpy as np
 
+from keras_addons_l6.argument_checks import number
 from keras_addons_l6.backends.portable.elementwise import sqrt
 from keras_addons_l6.backends.portable.known_rules import known_as
-from keras_addons_l6.optimizers.argument_checks import number
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor
 
@@ -82,9 +82,9 @@ class AdaGrad(FirstOrder):
     ) -> None:
         super().__init__(learning_rate, **base)
         self.initial_accumulator_value = number(
-            "initial_accumulator_value", initial_accumulator_value, low=0.0
+            type(self).__name__, "initial_accumulator_value", initial_accumulator_value, low=0.0
         )
-        self.epsilon = number("epsilon", epsilon, low=0.0, bounds="(]")
+        self.epsilon = number(type(self).__name__, "epsilon", epsilon, low=0.0, bounds="(]")
 
     def slot_names(self) -> tuple[str | None, ...]:
         """The sum of squares s."""

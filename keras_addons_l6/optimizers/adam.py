@@ -4,9 +4,9 @@ from typing import Any, Unpack
 
 import keras
 
+from keras_addons_l6.argument_checks import flag, number
 from keras_addons_l6.backends.portable.elementwise import maximum, one_minus_power, sqrt
 from keras_addons_l6.backends.portable.known_rules import known_as
-from keras_addons_l6.optimizers.argument_checks import flag, number
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor
 
@@ -103,10 +103,10 @@ class Adam(FirstOrder):
         **base: Unpack[BaseArguments],
     ) -> None:
         super().__init__(learning_rate, **base)
-        self.beta_1 = number("beta_1", beta_1, low=0.0, high=1.0, bounds="[)")
-        self.beta_2 = number("beta_2", beta_2, low=0.0, high=1.0, bounds="[)")
-        self.epsilon = number("epsilon", epsilon, low=0.0, bounds="(]")
-        self.amsgrad = flag("amsgrad", amsgrad)
+        self.beta_1 = number(type(self).__name__, "beta_1", beta_1, low=0.0, high=1.0, bounds="[)")
+        self.beta_2 = number(type(self).__name__, "beta_2", beta_2, low=0.0, high=1.0, bounds="[)")
+        self.epsilon = number(type(self).__name__, "epsilon", epsilon, low=0.0, bounds="(]")
+        self.amsgrad = flag(type(self).__name__, "amsgrad", amsgrad)
 
     def slot_names(self) -> tuple[str | None, ...]:
         """The slots m, v and, for AMSGrad, the largest v."""

@@ -1,11 +1,13 @@
 """AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
+import numbers
 from typing import Any, Unpack
 
 import keras
+import numpy as np
 
+from keras_addons_l6.argument_checks import number, refuse
 from keras_addons_l6.optimizers.adam import Adam
-from keras_addons_l6.optimizers.argument_checks import flag, number
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import Tensor
 
@@ -82,7 +84,7 @@ class AdamW(Adam):
         decouple_lr: bool | float = False,
         **base: Unpack[BaseArguments],
     ) -> None:
-        base["weight_decay"] = number("weight_decay", weight_decay, low=0.0)
+        base["weight_decay"] = number(type(self).__name__, "weight_decay", weight_decay, low=0.0)
         super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, **base)
         self._initial_rate = self._checked_initial_rate(decouple_lr)
 
@@ -92,15 +94,19 @@ class AdamW(Adam):
         return self._initial_rate or False
 
     def _checked_initial_rate(self, decouple_lr: bool | float) -> float | None:
-        if not isinstance(decouple_lr, bool):
-            return number("decouple_lr", decouple_lr, low=0.0, bounds="(]")
-        if not flag("decouple_lr", decouple_lr):
+        owner = type(self).__name__
+        if isinstance(decouple_lr, numbers.Integral) and not isinstance(decouple_lr, bool):
+            # A 1 may stand for True, or for a rate.
+            refuse(owner, "decouple_lr", decouple_lr, "True, False, or a rate as a float, such as 1e-3")
+        if not isinstance(decouple_lr, bool | np.bool_):
+            return number(owner, "decouple_lr", decouple_lr, low=0.0, bounds="(]")
+        if not decouple_lr:
             return None
         initial_rate = float(keras.ops.convert_to_numpy(self.learning_rate))
         if initial_rate > 0:
             return initial_rate
         raise ValueError(
-            "`decouple_lr=True` measures rates against the one at construction (a schedule's at step 0), "
+            f"{owner}: `decouple_lr=True` measures rates against the one at construction (a schedule's at step 0), "
             f"which is {initial_rate}. Received: decouple_lr={decouple_lr!r}; pass a schedule's peak rate as "
             "a float instead."
         )

@@ -57,7 +57,8 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
     rule: ClassVar[Rule]
 
     def __init__(self, learning_rate: LearningRate, **base: Unpack[BaseArguments]) -> None:
-        super().__init__(base_arguments.checked_rate(learning_rate), **base_arguments.checked(base))
+        rate = base_arguments.checked_rate(type(self).__name__, learning_rate)
+        super().__init__(rate, **base_arguments.checked(type(self), base))
         self._excluded = Exclusions()
         self._excluded_by_config = False
         self._await_slots()

@@ -4,8 +4,8 @@ from typing import Any, Unpack
 
 import keras
 
+from keras_addons_l6.argument_checks import number
 from keras_addons_l6.backends.portable.known_rules import known_as
-from keras_addons_l6.optimizers.argument_checks import number
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor
 
@@ -73,7 +73,7 @@ class Nesterov(FirstOrder):
         self, learning_rate: LearningRate = 0.01, momentum: float = 0.9, **base: Unpack[BaseArguments]
     ) -> None:
         super().__init__(learning_rate, **base)
-        self.momentum = number("momentum", momentum, low=0.0, high=1.0, bounds="[)")
+        self.momentum = number(type(self).__name__, "momentum", momentum, low=0.0, high=1.0, bounds="[)")
 
     def slot_names(self) -> tuple[str | None, ...]:
         """The velocity v, under the name Keras's `SGD` gives it."""

@@ -4,9 +4,9 @@ from typing import Any, Unpack
 
 import keras
 
+from keras_addons_l6.argument_checks import flag, number
 from keras_addons_l6.backends.portable.elementwise import maximum, sqrt
 from keras_addons_l6.backends.portable.known_rules import known_as
-from keras_addons_l6.optimizers.argument_checks import flag, number
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor
 
@@ -107,10 +107,10 @@ class RMSProp(FirstOrder):
         **base: Unpack[BaseArguments],
     ) -> None:
         super().__init__(learning_rate, **base)
-        self.rho = number("rho", rho, low=0.0, high=1.0, bounds="[)")
-        self.momentum = number("momentum", momentum, low=0.0, high=1.0, bounds="[)")
-        self.epsilon = number("epsilon", epsilon, low=0.0, bounds="(]")
-        self.centered = flag("centered", centered)
+        self.rho = number(type(self).__name__, "rho", rho, low=0.0, high=1.0, bounds="[)")
+        self.momentum = number(type(self).__name__, "momentum", momentum, low=0.0, high=1.0, bounds="[)")
+        self.epsilon = number(type(self).__name__, "epsilon", epsilon, low=0.0, bounds="(]")
+        self.centered = flag(type(self).__name__, "centered", centered)
 
     def slot_names(self) -> tuple[str | None, ...]:
         """The mean square s, with momentum u, and centered the mean gradient."""

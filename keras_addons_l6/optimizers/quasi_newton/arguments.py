@@ -1,13 +1,13 @@
 """What L-BFGS accepts: its arguments, and the variables it can train."""
 
-import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_addons_l6.optimizers.argument_checks import number
+from keras_addons_l6.argument_checks import check_names, count, names_of, number, shown
+from keras_addons_l6.optimizers.base_arguments import check_no_parameters
 from keras_addons_l6.optimizers.quasi_newton.iteration import Settings
 from keras_addons_l6.optimizers.quasi_newton.slots import path_of
 
@@ -27,21 +27,21 @@ _REFUSED: dict[str, tuple[Any, str]] = {
 }
 
 
-def check_base(given: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for an argument that L-BFGS refuses, `TypeError` for one no optimizer has."""
+def check_base(owner: type, given: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for an argument that L-BFGS refuses, `UnknownArgumentError` for one no optimizer has."""
+    check_names(owner.__name__, given.keys() - _REFUSED.keys(), names_of(owner))
     for name, value in given.items():
-        if name not in _REFUSED:
-            raise TypeError(f"LBFGS got an unexpected keyword argument {name!r}.")
         default, instead = _REFUSED[name]
         # By type first: an array compared with a number is no truth value.
         if value is not None and (type(value) is not type(default) or value != default):
             raise ValueError(
                 f"LBFGS takes no `{name}`: the gradient or the weights would no longer be those of the loss, "
-                f"and its curvature pairs false. Received: {name}={value!r}. Instead: {instead}."
+                f"and its curvature pairs false. Received: {name}={shown(value)}. Instead: {instead}."
             )
 
 
 def settings_from(
+    owner: str,
     *,
     history_size: int,
     gradient_tolerance: float,
@@ -54,30 +54,20 @@ def settings_from(
     Raises:
         ValueError: for an argument out of range, naming it and the value.
     """
+    check_no_parameters(owner, learning_rate)
     if callable(learning_rate) or isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
         raise ValueError(
-            "`learning_rate` must be a number: it is the first trial step of each line search, which finds "
+            f"{owner}: `learning_rate` must be a number: it is the first trial step of each line search, which finds "
             f"the step itself; a schedule has no meaning here. Received: learning_rate={learning_rate!r}. "
             "Leave it at 1.0."
         )
     return Settings(
-        history_size=count("history_size", history_size),
-        gradient_tolerance=number("gradient_tolerance", gradient_tolerance, low=0.0),
-        change_tolerance=number("change_tolerance", change_tolerance, low=0.0),
-        max_line_search_steps=count("max_line_search_steps", max_line_search_steps),
-        learning_rate=number("learning_rate", learning_rate, low=0.0, bounds="(]"),
+        history_size=count(owner, "history_size", history_size),
+        gradient_tolerance=number(owner, "gradient_tolerance", gradient_tolerance, low=0.0),
+        change_tolerance=number(owner, "change_tolerance", change_tolerance, low=0.0),
+        max_line_search_steps=count(owner, "max_line_search_steps", max_line_search_steps),
+        learning_rate=number(owner, "learning_rate", learning_rate, low=0.0, bounds="(]"),
     )
-
-
-def count(name: str, value: Any) -> int:
-    """`value` as an int of at least 1.
-
-    Raises:
-        ValueError: for anything else, naming the argument and the value.
-    """
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1:
-        return int(value)
-    raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}")
 
 
 def check_parameters(parameters: Sequence[Any]) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 
+from keras_addons_l6.argument_checks import count, knows_its_arguments
 from keras_addons_l6.optimizers.quasi_newton import iteration, programs
-from keras_addons_l6.optimizers.quasi_newton.arguments import count
 from keras_addons_l6.optimizers.quasi_newton.full_batch_loss import FullBatch
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
 from keras_addons_l6.optimizers.quasi_newton.iteration import MESSAGES, STOPPED_BY_CALLBACK
@@ -15,6 +15,7 @@ from keras_addons_l6.optimizers.quasi_newton.programs import Carry, Limits, Stan
 from keras_addons_l6.optimizers.quasi_newton.randomness import RandomStates
 
 
+@knows_its_arguments
 def fit_full_batch(
     model: Any,
     x: Any,
@@ -66,8 +67,8 @@ def fit_full_batch(
         'converged: no component of the gradient exceeds gradient_tolerance'
     """
     optimizer = _checked_optimizer(model)
-    limit = count("max_iterations", max_iterations)
-    batch_size = None if batch_size is None else count("batch_size", batch_size)
+    limit = count("fit_full_batch", "max_iterations", max_iterations)
+    batch_size = None if batch_size is None else count("fit_full_batch", "batch_size", batch_size)
     objective = FullBatch(model, (x, y, sample_weight), batch_size)
     run = _Training(model, optimizer, objective, limit, callbacks, 1 if verbose == "auto" else int(verbose))
     with DeferredInterrupt() as interrupt:

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_addons_l6.argument_checks import optional_count, optional_number
 from keras_addons_l6.backends import rules
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Tensor
-from keras_addons_l6.optimizers.argument_checks import number, optional_count
 from keras_addons_l6.optimizers.quasi_newton import consistency, iteration, programs, replicas
 from keras_addons_l6.optimizers.quasi_newton.arguments import check_base, check_parameters, settings_from
 from keras_addons_l6.optimizers.quasi_newton.iteration import (
@@ -120,17 +120,20 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
         **refused: Any,
     ) -> None:
         """Check the arguments before Keras sees them."""
-        check_base(refused)
+        owner = type(self).__name__
         settings = settings_from(
+            owner,
             learning_rate=learning_rate,
             history_size=history_size,
             gradient_tolerance=gradient_tolerance,
             change_tolerance=change_tolerance,
             max_line_search_steps=max_line_search_steps,
         )
-        if loss_scale_factor is not None:
-            loss_scale_factor = number("loss_scale_factor", loss_scale_factor, low=0.0, bounds="(]")
-        batches = optional_count("gradient_accumulation_steps", gradient_accumulation_steps, low=2)
+        check_base(type(self), refused)
+        loss_scale_factor = optional_number(
+            owner, "loss_scale_factor", loss_scale_factor, low=0.0, bounds="(]"
+        )
+        batches = optional_count(owner, "gradient_accumulation_steps", gradient_accumulation_steps, low=2)
         super().__init__(
             learning_rate=settings.learning_rate,
             loss_scale_factor=loss_scale_factor,

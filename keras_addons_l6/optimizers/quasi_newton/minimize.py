@@ -13,10 +13,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_addons_l6.argument_checks import count, knows_its_arguments
 from keras_addons_l6.backends import arrays_for
 from keras_addons_l6.backends.portable.arrays import Tensor
 from keras_addons_l6.optimizers.quasi_newton import iteration, programs
-from keras_addons_l6.optimizers.quasi_newton.arguments import count, settings_from, warn_if_narrower
+from keras_addons_l6.optimizers.quasi_newton.arguments import settings_from, warn_if_narrower
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
 from keras_addons_l6.optimizers.quasi_newton.iteration import (
     MESSAGES,
@@ -129,6 +130,7 @@ def _joined(vectors: list[Tensor]) -> Tensor:
     return vectors[0] if len(vectors) == 1 else ops.concatenate(vectors)
 
 
+@knows_its_arguments
 def minimize(
     fun: Callable[[Any], Tensor],
     x0: Any,
@@ -180,13 +182,16 @@ def minimize(
         [1.0, 1.0]
     """
     settings = settings_from(
-        history_size=history_size, gradient_tolerance=gradient_tolerance, change_tolerance=change_tolerance
+        "minimize",
+        history_size=history_size,
+        gradient_tolerance=gradient_tolerance,
+        change_tolerance=change_tolerance,
     )
     limits = Limits(
         evaluations=iteration.NO_LIMIT
         if max_evaluations is None
-        else count("max_evaluations", max_evaluations),
-        iterations=count("max_iterations", max_iterations),
+        else count("minimize", "max_evaluations", max_evaluations),
+        iterations=count("minimize", "max_iterations", max_iterations),
         gradient_tolerance=settings.gradient_tolerance,
         change_tolerance=settings.change_tolerance,
     )
