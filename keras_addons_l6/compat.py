@@ -26,6 +26,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_addons_l6.keras_private import rate_variables
 from keras_addons_l6.layers import GroupNorm, InstanceNorm
 from keras_addons_l6.optimizers import AdamW
 
@@ -201,7 +202,7 @@ class AddonsAdamW(AdamW):
     def _in_own_order(self, weights: Sequence[np.ndarray]) -> list[np.ndarray]:
         step, slots = weights[0], weights[1:]
         m, v = slots[: len(slots) // 2], slots[len(slots) // 2 :]
-        rate = [variable.numpy() for variable in self.variables[1:2] if not self.built]
+        rate = [variable.numpy() for variable in rate_variables(self)]
         return [step, *rate, *(slot for pair in zip(m, v, strict=True) for slot in pair)]
 
     def load_own_variables(self, store: Any) -> None:

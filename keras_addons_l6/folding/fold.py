@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_addons_l6.folding import keras_internals
+from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.building.rewrite import build, dropped_settings
 from keras_addons_l6.folding.planning.batch_norm import is_batch_norm
 from keras_addons_l6.folding.planning.plan import Decision, Plan, make_plan
@@ -185,5 +185,5 @@ def _opaque_rows(call: Call) -> list[BatchNormRow]:
     reason = Reason(
         "opaque", f"it is inside '{call.path}' ({kind}), which is not replaced by the calls it makes{why}"
     )
-    inside = [layer for layer in keras_internals.sublayers(call.operation) if is_batch_norm(layer)]
+    inside = [layer for layer in keras_private.sublayers(call.operation) if is_batch_norm(layer)]
     return [BatchNormRow(f"{call.path}/{layer.name}", (), reason) for layer in inside]

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, Unpack
 
 from keras_addons_l6.backends import rules
+from keras_addons_l6.backends.portable import rules as portable
 from keras_addons_l6.backends.portable.rules import Rule, Update
+from keras_addons_l6.keras_private import AllVariablesOptimizer, in_stateless_scope, variables_of_build
 from keras_addons_l6.optimizers import base_arguments
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
-from keras_addons_l6.optimizers.keras_doors import AllVariablesOptimizer
 from keras_addons_l6.optimizers.saved_state import LoadsSavedState
 
 Tensor = Any
@@ -98,7 +99,7 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
             grads: a gradient for each variable, dense or sparse; None for a variable without.
             trainable_variables: the variables; those of `build` where left out.
         """
-        known = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        known = variables_of_build(self) if trainable_variables is None else list(trainable_variables)
         if len(grads) == len(known):
             grads = [g if g is None else rules.dense(g, v) for g, v in zip(grads, known, strict=True)]
         super().apply(grads, trainable_variables)
@@ -116,6 +117,11 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
                 Update(g, x, self._slots_of(x), decay if self._is_decayed(x) else None) for g, x in pairs
             ]
             self._take(type(self).rule, updates, self.coefficients(a, t))
+
+    def _take(self, rule: Rule, updates: Sequence[Update], coefficients: dict[str, Any]) -> None:
+        # In a stateless scope nothing may be changed in place: the values are the caller's.
+        take = portable.step if in_stateless_scope() else rules.step
+        take(rule, updates, coefficients, self.assign)
 
     def _slots_of(self, variable: Any) -> list[Any]:
         index = self._index(variable)

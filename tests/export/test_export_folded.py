@@ -12,7 +12,7 @@ from keras import layers
 from keras_addons_l6.folding import ExportError, FoldingError, export_folded
 from keras_addons_l6.folding.exporting import export, runtimes
 from keras_addons_l6.folding.exporting.repair import export_mended
-from keras_addons_l6.folding.keras_internals import sublayers
+from keras_addons_l6.keras_private import sublayers
 from keras_addons_l6.layers import SELU, BatchNorm
 
 BACKEND = keras.config.backend()

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_addons_l6.folding import keras_internals
+from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.building.naming import unique_names
 from keras_addons_l6.folding.errors import FoldingError
 from keras_addons_l6.folding.planning.absorb import Weights
@@ -53,7 +53,7 @@ class _Builder:
         self.loaded: set[int] = set()
 
     def build(self) -> keras.Model:
-        inputs = keras.tree.map_structure(keras_internals.same_input, self.tape.inputs)
+        inputs = keras.tree.map_structure(keras_private.same_input, self.tape.inputs)
         old, new = keras.tree.flatten(self.tape.inputs), keras.tree.flatten(inputs)
         values = {id(tensor): value for tensor, value in zip(old, new, strict=True)}
         for call in self.tape.calls:
@@ -110,7 +110,7 @@ class _Builder:
         for value, name in zip(flat, self.tape.output_names, strict=True):
             if (id(value), name) in named:
                 continue
-            fits = keras_internals.producer_of(value).name == name
+            fits = keras_private.producer_of(value).name == name
             identity = None if fits else keras.layers.Identity(name=name, dtype=value.dtype)
             named[id(value), name] = value if identity is None else identity(value)
         outputs = [named[id(value), name] for value, name in zip(flat, self.tape.output_names, strict=True)]
@@ -182,7 +182,7 @@ def copy_state(old: Any, new: Any) -> None:
     Raises:
         FoldingError: When the new layer has other parts than the old one.
     """
-    olds, news = ([layer, *keras_internals.sublayers(layer)] for layer in (old, new))
+    olds, news = ([layer, *keras_private.sublayers(layer)] for layer in (old, new))
     if [type(layer) for layer in olds] != [type(layer) for layer in news]:
         raise FoldingError(
             f"Layer '{old.name}' ({type(old).__name__}), made anew from its configuration, has other layers "

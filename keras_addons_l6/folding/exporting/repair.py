@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_addons_l6.folding.exporting.runtimes import output_place
-from keras_addons_l6.folding.keras_internals import sublayers
+from keras_addons_l6.keras_private import sublayers
 
 
 def export_mended(model: keras.Model, artifact: Path, format: str, **options: Any) -> None:

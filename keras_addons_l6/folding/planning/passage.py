@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_addons_l6.folding import keras_internals
+from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.planning.absorb import channel_axis
 from keras_addons_l6.folding.planning.affine import Affine, Placed
 from keras_addons_l6.folding.reason import Reason
@@ -29,7 +29,7 @@ def through(call: Call, placed: Placed, forward: bool) -> Passage:
         The same map on the other side, or the reason why there is none.
     """
     layer = call.operation
-    if keras_internals.is_activation(layer):
+    if keras_private.is_activation(layer):
         return Reason("activation", f"the activation '{layer.name}' stands between")
     passage = _PASSAGES.get(type(layer))
     if passage is None or len(call.inputs) != 1 or len(call.outputs) != 1:
@@ -149,14 +149,14 @@ _PASSAGES: dict[type, _Rule] = {
 
 def is_sum(call: Call) -> bool:
     """Whether a call adds tensors element by element: `Add`, `+` or `ops.add`."""
-    return type(call.operation) in (keras.layers.Add, keras_internals.ADDITION) and len(call.inputs) == (
-        len(keras.tree.flatten(call.args)) + len(call.kwargs)
-    )
+    return type(call.operation) in (keras.layers.Add, keras_private.operation_class("add")) and len(
+        call.inputs
+    ) == (len(keras.tree.flatten(call.args)) + len(call.kwargs))
 
 
 def concatenation_axis(call: Call) -> int | None:
     """The axis, counted from the front, that a call joins tensors along; None for another call."""
-    if type(call.operation) not in (keras.layers.Concatenate, keras_internals.CONCATENATION):
+    if type(call.operation) not in (keras.layers.Concatenate, keras_private.operation_class("concatenate")):
         return None
     return call.operation.axis % len(call.outputs[0].shape)
 

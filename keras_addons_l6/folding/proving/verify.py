@@ -15,7 +15,7 @@ import keras
 import ml_dtypes
 import numpy as np
 
-from keras_addons_l6.folding import keras_internals
+from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.building.rewrite import build
 from keras_addons_l6.folding.errors import FoldingError
 from keras_addons_l6.folding.planning.plan import Plan
@@ -238,7 +238,7 @@ def largest_index(tape: Tape) -> int:
     sizes = [
         size
         for call in tape.calls
-        for layer in (call.operation, *keras_internals.sublayers(call.operation))
+        for layer in (call.operation, *keras_private.sublayers(call.operation))
         for size in (getattr(layer, "input_dim", None), getattr(layer, "num_tokens", None))
         if isinstance(size, int)
     ]
@@ -248,7 +248,7 @@ def largest_index(tape: Tape) -> int:
 def _optional_inputs(tape: Tape) -> Iterator[set[int]]:
     """The places of the inputs that may be left out, together."""
     flat = keras.tree.flatten(tape.inputs)
-    places = {place for place, tensor in enumerate(flat) if keras_internals.is_optional(tensor)}
+    places = {place for place, tensor in enumerate(flat) if keras_private.is_optional(tensor)}
     if places and len(places) < len(flat):
         yield places
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_addons_l6.folding import keras_internals
+from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.recording.random_input import batch_for, random_array
 from keras_addons_l6.folding.tape import tensors_in
 
@@ -42,12 +42,12 @@ def same_on_random_input(
     given_args, given_kwargs = keras.tree.map_structure(
         lambda leaf: arrays.get(id(leaf), leaf), (args, kwargs)
     )
-    quiet = {"training": False} if keras_internals.takes_training(block) else {}
+    quiet = {"training": False} if keras_private.takes_training(block) else {}
     try:
         with keras.StatelessScope():
             expected = block(*given_args, **given_kwargs | quiet)
             values = [arrays[id(tensor)] for tensor in graph.inputs]
-            found = keras_internals.run_graph(graph, values, lambda op, *a, **k: op(*a, **k))
+            found = keras_private.run_graph(graph, values, lambda op, *a, **k: op(*a, **k))
     except Exception:  # a shape that the block refuses, or anything its own code raises
         return False
     return all(map(_close, keras.tree.flatten(expected), keras.tree.flatten(found)))

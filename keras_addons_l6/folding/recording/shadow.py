@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_addons_l6.folding import keras_internals
+from keras_addons_l6 import keras_private
 
 
 class Shadows:
@@ -56,19 +56,11 @@ class Shadows:
         shadow = object.__new__(type(operation))
         self._remember(operation, shadow)
         self._original_of[id(shadow)] = operation
-        state = keras_internals.without_calls(vars(operation))
+        state = keras_private.without_calls(vars(operation))
         vars(shadow).update({name: self._copy(value) for name, value in state.items()})
-        if keras_internals.is_functional(operation):
-            vars(shadow)["_run_through_graph"] = functools.partial(self._run_with_shadows, operation)
+        if keras_private.is_functional(operation):
+            keras_private.run_on(shadow, operation, self.of)
         return shadow
-
-    def _run_with_shadows(
-        self, graph: Any, inputs: Any, operation_fn: Callable = lambda op: op, call_fn: Callable | None = None
-    ) -> Any:
-        # `super().call(...)` in a model's own `call` ends here; its graph still names the originals
-        return graph._run_through_graph(
-            inputs, operation_fn=lambda operation: operation_fn(self.of(operation)), call_fn=call_fn
-        )
 
     def _copy_object(self, value: Any) -> Any:
         shadow = object.__new__(type(value))
@@ -127,7 +119,7 @@ def _empty_like(value: Any, builtin: type) -> Any:
     return kind.__new__(kind)
 
 
-_TRACKER = keras_internals.tracker_class(keras.layers.Identity())
+_TRACKER = keras_private.tracker_class()
 
 _COPIERS: tuple[tuple[type, Callable[[Shadows, Any], Any]], ...] = (
     (keras.Operation, Shadows._copy_operation),

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_addons_l6.folding import keras_internals
+from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.errors import FoldingError
 
 _NOT_DATA = ("training", "mask")
@@ -30,11 +30,9 @@ def symbolic_arguments(model: keras.Model, input_signature: Any = None) -> dict[
         FoldingError: When no signature is given and the model does not know its shapes.
     """
     names = _data_arguments(model)
-    if input_signature is None and keras_internals.is_functional(model):
+    if input_signature is None and keras_private.is_functional(model):
         return {
-            names[0]: keras.tree.map_structure(
-                keras_internals.same_input, keras_internals.input_structure(model)
-            )
+            names[0]: keras.tree.map_structure(keras_private.same_input, keras_private.input_structure(model))
         }
     if input_signature is None:
         return _arguments_of_build(model, names)

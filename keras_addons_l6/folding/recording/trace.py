@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_addons_l6.folding import keras_internals
+from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.errors import FoldingError
 from keras_addons_l6.folding.recording.probe import same_on_random_input
 from keras_addons_l6.folding.recording.shadow import Shadows
@@ -58,9 +58,10 @@ def record(model: keras.Model, input_signature: Any = None) -> Tape:
     """
     if not isinstance(model, keras.Model):
         raise FoldingError(f"Expected a `keras.Model`, but got {model!r} of type {type(model).__name__}.")
+    keras_private.check_folding()  # here, where no error of it is taken for one of the model's
     recorder = _Recorder()
-    sequence = keras_internals.is_plain_sequence(model) and getattr(model, "inputs", None) is not None
-    if keras_internals.is_plain_graph(model) or sequence:
+    sequence = keras_private.is_plain_sequence(model) and getattr(model, "inputs", None) is not None
+    if keras_private.is_plain_graph(model) or sequence:
         return recorder.graph_tape(model)
     return recorder.traced_tape(model, input_signature)
 
@@ -72,8 +73,8 @@ class _Recorder:
         self.probed: dict[tuple, bool] = {}
 
     def graph_tape(self, model: keras.Model) -> Tape:
-        inputs = keras.tree.map_structure(keras_internals.same_input, keras_internals.input_structure(model))
-        names = [keras_internals.producer_of(tensor).name for tensor in model.outputs]
+        inputs = keras.tree.map_structure(keras_private.same_input, keras_private.input_structure(model))
+        names = [keras_private.producer_of(tensor).name for tensor in model.outputs]
         outputs = self.run(model, keras.tree.flatten(inputs), _Frame())
         return self.tape(model, inputs, outputs, names)
 
@@ -90,13 +91,13 @@ class _Recorder:
         frame = _Frame(may_train=False)
         try:
             graph, _ = self.trace(model, (), arguments)
-            outputs = keras_internals.run_graph(graph, tensors_in(arguments), self.visitor(frame))
+            outputs = keras_private.run_graph(graph, tensors_in(arguments), self.visitor(frame))
         except Untraceable as error:
             raise FoldingError(
                 f"Model '{model.name}' cannot be traced: {error}. Write its `call` in layers and "
                 "`keras.ops`, or build it as a Functional model."
             ) from error
-        names = [keras_internals.producer_of(tensor).name for tensor in graph.outputs]
+        names = [keras_private.producer_of(tensor).name for tensor in graph.outputs]
         return self.tape(model, model_input(arguments), outputs, names, tuple(arguments))
 
     def tape(
@@ -119,7 +120,7 @@ class _Recorder:
             )
         mark = len(self.calls)
         try:
-            if keras_internals.is_plain_graph(operation) or keras_internals.is_plain_sequence(operation):
+            if keras_private.is_plain_graph(operation) or keras_private.is_plain_sequence(operation):
                 return self.run_nested(frame, operation, args, kwargs)
             if _is_block(operation, args, kwargs):
                 return self.run_block(frame, operation, args, kwargs)
@@ -138,8 +139,8 @@ class _Recorder:
         """Record the calls of a nested model on these tensors."""
         tensors = [self.cast(frame, x, dtype) for x, dtype in zip(tensors, _input_dtypes(graph), strict=True)]
         visit = self.visitor(frame)
-        if not keras_internals.is_plain_sequence(graph):
-            return keras_internals.run_graph(graph, tensors, visit)
+        if not keras_private.is_plain_sequence(graph):
+            return keras_private.run_graph(graph, tensors, visit)
         (value,) = tensors
         for layer in graph.layers:
             value = visit(layer, value)
@@ -150,7 +151,7 @@ class _Recorder:
         inside = frame.inside(block.name, training=None, may_capture=False, may_train=False)
         tensors = [self.cast(frame, x, _cast_by(block, x)) for x in _distinct((args, kwargs))]
         graph, inputs = self.trace(block, args, kwargs)
-        outputs = keras_internals.run_graph(graph, tensors, self.visitor(inside))
+        outputs = keras_private.run_graph(graph, tensors, self.visitor(inside))
         key = (id(self.shadows.of(block)), tuple((x.shape, x.dtype) for x in tensors))
         if key not in self.probed:
             self.probed[key] = same_on_random_input(self.shadows.of(block), graph, *inputs)
@@ -163,7 +164,7 @@ class _Recorder:
         shadow = self.shadows.of(operation)
         fresh = {id(x): _fresh_tensor(x, _cast_by(operation, x)) for x in _distinct((args, kwargs))}
         args, kwargs = replace_tensors((args, kwargs), fresh)
-        quiet = {"training": False} if keras_internals.takes_training(operation) else {}
+        quiet = {"training": False} if keras_private.takes_training(operation) else {}
         try:
             outputs = shadow.call(*args, **kwargs | quiet)
             graph = keras.Function(_distinct((args, kwargs)), outputs)
@@ -240,7 +241,7 @@ def _distinct(structure: Any) -> list[keras.KerasTensor]:
 
 
 def _hears_training(operation: keras.Operation) -> bool:
-    return keras_internals.takes_training(operation) or bool(keras_internals.sublayers(operation))
+    return keras_private.takes_training(operation) or bool(keras_private.sublayers(operation))
 
 
 def _input_dtypes(graph: Any) -> list[str]:
@@ -250,7 +251,7 @@ def _input_dtypes(graph: Any) -> list[str]:
 def _graph_arguments(graph: Any, args: tuple, kwargs: dict[str, Any]) -> list[keras.KerasTensor]:
     """The tensors for a nested model's inputs, in its order."""
     given, inputs = args[0] if len(args) == 1 else None, graph.inputs
-    if isinstance(given, dict) and not isinstance(keras_internals.input_structure(graph), dict):
+    if isinstance(given, dict) and not isinstance(keras_private.input_structure(graph), dict):
         given = [given.get(tensor.name) for tensor in inputs]
     tensors = keras.tree.flatten(given)
     if set(kwargs) - {"training"} or len(tensors) != len(inputs) or not all(map(_fits, tensors, inputs)):
@@ -281,8 +282,8 @@ def _is_block(operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -
         and not kwargs.get("training")
         and "mask" not in kwargs
         # what the block does without an optional input, or with a mask, the recorded calls would not show
-        and not any(keras_internals.mask_of(tensor) is not None for tensor in tensors)
-        and not any(keras_internals.is_optional(tensor) for tensor in tensors)
+        and not any(keras_private.mask_of(tensor) is not None for tensor in tensors)
+        and not any(keras_private.is_optional(tensor) for tensor in tensors)
     )
 
 
@@ -297,7 +298,7 @@ def _is_lambda(operation: keras.Operation) -> bool:
 
 def _cast_by(layer: Any, tensor: keras.KerasTensor) -> str:
     """The type in which a layer's `call` sees a tensor."""
-    converts = getattr(layer, "autocast", False) and keras_internals.converts_inputs(layer)
+    converts = getattr(layer, "autocast", False) and keras_private.converts_inputs(layer)
     dtype = getattr(layer, "input_dtype", tensor.dtype)
     return dtype if converts and _both_float(tensor.dtype, dtype) else tensor.dtype
 

@@ -12,6 +12,7 @@ from keras import ops
 from keras_addons_l6.argument_checks import optional_count, optional_number
 from keras_addons_l6.backends import rules
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Tensor
+from keras_addons_l6.keras_private import gradient_accumulators, step_count
 from keras_addons_l6.optimizers.quasi_newton import consistency, iteration, programs, replicas
 from keras_addons_l6.optimizers.quasi_newton.arguments import check_base, check_parameters, settings_from
 from keras_addons_l6.optimizers.quasi_newton.iteration import (
@@ -182,10 +183,8 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
         if self.built:
             return
         check_parameters(variables)
-        first = len(self.variables)
         super().build(list(variables))
-        # Keras makes one a parameter, or none without accumulation.
-        self._accumulators = self.variables[first:]
+        self._accumulators = gradient_accumulators(self)
         self._slots = Slots(self, variables, self.history_size)
         self._slots_are_made()
 
@@ -213,7 +212,7 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
         if value is None:
             self._warn_once(NO_LOSS)
         replicas.run_once(lambda g, f: self._update(g, f, trained), gradients, value)
-        self.variables[0].assign_add(1)  # Keras's count of train steps, the first variable of every optimizer
+        step_count(self).assign_add(1)
 
     def stateless_apply(
         self,

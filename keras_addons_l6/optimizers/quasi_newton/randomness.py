@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_addons_l6.keras_private import seed_states
 from keras_addons_l6.optimizers.quasi_newton.slots import numpy_of
 
 RANDOM = (
@@ -26,8 +27,7 @@ class RandomStates:
         self._before = self._now()
 
     def _now(self) -> dict[str, np.ndarray]:
-        seeds = [v for v in self._model.non_trainable_variables if v.name == "seed_generator_state"]
-        return {v.path: numpy_of(v) for v in seeds}
+        return {v.path: numpy_of(v) for v in seed_states(self._model)}
 
     def changed_with_warning(self) -> bool:
         """Whether numbers were drawn since; if so, a warning names where."""
