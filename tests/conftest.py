@@ -1,5 +1,6 @@
 """What every test shares: one backend a process, seeded randomness, a clean Keras state."""
 
+import collections
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -9,6 +10,19 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import keras
 import pytest
+
+from tests import quick
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as `full` what `quick.ROWS` keeps out of the run for every change."""
+    numbers = collections.Counter()
+    for item in items:
+        row = quick.row_of(item.nodeid)
+        if quick.waits(item.nodeid, numbers[row], keras.config.backend()):
+            item.add_marker(pytest.mark.full)
+        numbers[row] += 1
 
 
 @pytest.fixture(autouse=True)

@@ -40,14 +40,14 @@ def quadratic(curvatures, minimum=0.0):
 class TestLayout:
     def test_every_number_has_its_place_for_good(self):
         """Saved states hold the numbers in this order."""
-        assert iteration.REAL_NAMES == (
+        assert (
             *("step", "value", "slope", "left", "left_value", "left_slope", "right", "right_value"),
             *("right_slope", "width", "gradient_norm", "start_value", "lowest_value", "noise", "gamma"),
-        )
-        assert iteration.COUNT_NAMES == (
+        ) == iteration.REAL_NAMES
+        assert (
             *("phase", "high", "trials", "status", "collapsed", "iterations", "evaluations", "newest"),
             *("pairs", "slopes_only", "flat"),
-        )
+        ) == iteration.COUNT_NAMES
         fields = (*iteration.Search._fields, *iteration.Progress._fields)
         assert sorted(fields) == sorted(iteration.REAL_NAMES + iteration.COUNT_NAMES)
 

@@ -1,0 +1,52 @@
+"""Which tests run for every change on which backend; the others wait for `.ci/run --full`, which runs all of them on all.
+
+A row names tests by the beginning of their ids and the backends that run them for every change: one, where no backend
+changes what is tested; none, where a test has a process or minutes of its own. `one_in` lets every so many of a long table
+run everywhere, so that a mistake in a backend's own part still shows.
+"""
+
+from typing import NamedTuple
+
+
+class Quick(NamedTuple):
+    """The tests whose ids begin like this, where they run for every change, and how many of them run there anyway."""
+
+    tests: str
+    backends: tuple[str, ...] = ()
+    one_in: int | None = None
+
+
+ROWS = [
+    # in processes of their own
+    Quick("tests/conformance/test_keras_own_process.py"),
+    Quick("tests/conformance/", ("torch",)),
+    Quick("tests/crash/test_kill_and_resume.py", ("torch",)),
+    Quick("tests/distribution/"),
+    Quick("tests/benchmarks/test_benchmarks.py::test_part_times"),
+    Quick("tests/benchmarks/test_benchmarks.py::test_wall_time"),
+    Quick("tests/benchmarks/", ("torch",)),
+    Quick("tests/test_command_line.py", ("torch",)),
+    Quick("tests/test_docstrings.py", ("torch",)),
+    # what folding decides is no backend's business, and what it computes is NumPy's
+    Quick("tests/folding/test_applications.py", ("torch",)),
+    Quick("tests/folding/test_awkward_models.py", ("torch",), one_in=5),
+    Quick("tests/properties/test_folding.py", ("torch",), one_in=5),
+    # every layer in every format: TensorFlow has the most formats
+    Quick("tests/export/test_layers.py", ("tensorflow",), one_in=5),
+    # L-BFGS's path is the same everywhere (TestPath holds it to that); torch compiles nothing
+    Quick("tests/optimizers/quasi_newton/test_problems.py", ("torch",)),
+    Quick("tests/properties/test_lbfgs_runs.py", ("torch",), one_in=5),
+]
+
+
+def waits(test: str, number: int, backend: str) -> bool:
+    """Whether a test, the `number`-th of its row, waits for the long run on a backend."""
+    row = row_of(test)
+    if row is None or backend in row.backends:
+        return False
+    return row.one_in is None or number % row.one_in != 0
+
+
+def row_of(test: str) -> Quick | None:
+    """The first row that a test's id begins like."""
+    return next((row for row in ROWS if test.startswith(row.tests)), None)
