@@ -10,15 +10,15 @@ import keras
 from keras_addons_l6.folding.planning.absorb import Absorber, Weights, absorber_of
 from keras_addons_l6.folding.planning.affine import Affine, Placed
 from keras_addons_l6.folding.planning.batch_norm import is_batch_norm, placed_map
-from keras_addons_l6.folding.planning.number_range import out_of_range
-from keras_addons_l6.folding.planning.passage import (
-    Passage,
+from keras_addons_l6.folding.planning.joins import (
     concatenation_axis,
-    is_sum,
     parts_of,
+    share_of,
     spans,
-    through,
+    weights_of,
 )
+from keras_addons_l6.folding.planning.number_range import out_of_range
+from keras_addons_l6.folding.planning.passage import after, before
 from keras_addons_l6.folding.reason import Reason
 from keras_addons_l6.folding.tape import Call, Tape, tensors_in
 
@@ -214,11 +214,13 @@ class _Attempt:
         absorber = absorber_of(call.operation)
         if absorber is not None:
             return self.absorbed_after(call, absorber, placed)
-        if is_sum(call):
-            return self.back_into_sum(call, placed)
+        weights = weights_of(call)
+        if weights is not None:
+            return self.back_into_sum(call, placed, weights)
         if concatenation_axis(call) is not None:
             return self.back_into_parts(call, placed)
-        passage = through(call, placed, forward=False)
+        output = next(i for i, made in enumerate(call.outputs) if made is tensor)
+        passage = before(call, output, placed)
         return passage if isinstance(passage, Reason) else self.back(call.inputs[0], passage)
 
     def used_elsewhere(self, tensor: keras.KerasTensor) -> Reason | None:
@@ -245,17 +247,15 @@ class _Attempt:
             return Reason("axis", f"'{layer.name}' has taken up a map of another axis already")
         return [_Step(call, absorber, placed, forward=False)]
 
-    def back_into_sum(self, call: Call, placed: Placed) -> list[_Step] | Reason:
+    def back_into_sum(self, call: Call, placed: Placed, weights: list[float]) -> list[_Step] | Reason:
         """Every summand is scaled; one of them, the first that can, is shifted."""
         rank = len(call.outputs[0].shape)
         if not all(spans(tensor, placed, rank) for tensor in call.inputs):
             return Reason("axis", f"the channels are stretched (broadcast) in '{call.operation.name}'")
-        scaling = Placed(placed.affine.without_shift(), placed.axis)
         found: list[_Step] | Reason = []
         for shifted in range(len(call.inputs)):
-            found = self.back_into_each(
-                call, [placed if i == shifted else scaling for i in range(len(call.inputs))]
-            )
+            shares = [share_of(placed, weight, i == shifted) for i, weight in enumerate(weights)]
+            found = self.back_into_each(call, shares)
             if not isinstance(found, Reason):
                 break
         return found
@@ -275,20 +275,42 @@ class _Attempt:
         return parts if isinstance(parts, Reason) else self.back_into_each(call, parts)
 
     def forward(self, tensor: keras.KerasTensor, placed: Placed) -> list[_Step] | Reason:
-        """The call after a tensor that gives the map to its input, or why there is none."""
+        """The calls after a tensor that all give the map to their input, or why one does not."""
         if id(tensor) in self.outputs:
             return Reason("output", f"{self.name(tensor)} is an output of the model")
-        users = self.users.get(id(tensor), [])
-        if len(users) != 1:
-            return Reason("shared", f"{self.name(tensor)} is used {len(users)} times")
-        (call,) = users
-        layer, rank = call.operation, len(tensor.shape)
+        users = list({id(user): user for user in self.users.get(id(tensor), [])}.values())
+        steps: list[_Step] = []
+        for user in users:
+            found = self.forward_into(user, placed)
+            if isinstance(found, Reason) and len(users) > 1:
+                return Reason(
+                    "shared", f"{self.name(tensor)} is used {len(users)} times, and {found.sentence}"
+                )
+            if isinstance(found, Reason):
+                return found
+            steps += found
+        return steps or Reason("shared", f"{self.name(tensor)} is used by nothing")
+
+    def forward_into(self, call: Call, placed: Placed) -> list[_Step] | Reason:
+        """The calls that give a map to one call's input: itself, or all those after it."""
+        layer, rank = call.operation, len(call.inputs[0].shape)
         absorber = absorber_of(layer)
         if absorber is not None:
             refusal = _unfit(call) or absorber.refuses_before(layer, placed.affine, placed.axis, rank)
             return refusal or [_Step(call, absorber, placed, forward=True)]
-        passage: Passage = through(call, placed, forward=True)
-        return passage if isinstance(passage, Reason) else self.forward(call.outputs[0], passage)
+        passages = after(call, placed)
+        if isinstance(passages, Reason):
+            return passages
+        steps: list[_Step] = []
+        for output, passage in zip(call.outputs, passages, strict=True):
+            found = self.forward(output, passage) if self.is_used(output) else []
+            if isinstance(found, Reason):
+                return found
+            steps += found
+        return steps
+
+    def is_used(self, tensor: keras.KerasTensor) -> bool:
+        return id(tensor) in self.outputs or bool(self.users.get(id(tensor)))
 
 
 def _new_layers(
