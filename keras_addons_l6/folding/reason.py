@@ -7,6 +7,7 @@ import dataclasses
 CODES = {
     "back": "folded into what comes before it",
     "forward": "folded into what comes after it",
+    "beside": "folded into what its output is added to",
     "activation": "an activation stands between",
     "shared": "the value next to it is used elsewhere too",
     "conflict": "a shared layer would need different weights in different calls",

@@ -71,6 +71,12 @@ class _Builder:
         if id(call) in self.folded:
             values[id(call.outputs[0])] = self.passed_on(call, values[id(call.inputs[0])])
             return
+        if id(call) in self.plan.without:
+            kept = [values[id(tensor)] for tensor in call.inputs if id(tensor) not in self.plan.without[id(call)]]
+            if len(kept) == 1:
+                values[id(call.outputs[0])] = self.passed_on(call, kept[0])
+                return
+            args, kwargs = (kept,), {}
         operation = self.operation(call)
         with _no_random_start(operation):
             made = operation(*args, **kwargs)

@@ -16,11 +16,15 @@ from keras_addons_l6.folding.reason import Reason
 Weights = Mapping[str, np.ndarray]
 
 
+_NO_SHIFT = Affine(np.ones(1), np.zeros(1))
+
+
 class Absorber(abc.ABC):
     """How one kind of layer, y = K x + b before its activation, takes up an affine map.
 
     After it: s (K x + b) + t has the kernel s K, per output channel, and the bias s b + t.
     Before it: K (s x + t) + b has the kernel K s, per input channel, and the bias b + K t.
+    Beside it: K x + b + (s x + t) has the kernel K + diag(s), at the place that reads x itself, and the bias b + t.
 
     Attributes:
         names: Attributes of the layer that hold its weights, the bias aside.
@@ -55,6 +59,14 @@ class Absorber(abc.ABC):
         """The weights of the layer preceded by the map."""
         raise NotImplementedError
 
+    def refuses_beside(self, layer: Any, axis: int, rank: int) -> Reason | None:
+        """Why the layer cannot add the map of its input to its output; None where it can."""
+        return Reason("layer", f"'{layer.name}' ({type(layer).__name__}) takes no scale and shift beside it")
+
+    def beside(self, weights: Weights, affine: Affine, layer: Any) -> Weights:
+        """The weights of the layer whose output the map of its input was added to."""
+        raise NotImplementedError
+
 
 class _WithPadding(Absorber):
     """A layer that slides over space: zeros padded around its input stand for zero, not for t."""
@@ -65,6 +77,24 @@ class _WithPadding(Absorber):
         if layer.padding == "valid" or set(layer.kernel_size) == {1} or not affine.shift.any():
             return None
         return Reason("padding", f"'{layer.name}' pads its input with zeros, and the shift is not zero")
+
+    def refuses_beside(self, layer: Any, axis: int, rank: int) -> Reason | None:
+        if axis != channel_axis(layer, rank):
+            return _wrong_axis(layer, axis)
+        if not _reads_its_own_place(layer):
+            return Reason("layer", f"'{layer.name}' has no weight that reads the place it writes")
+        return None
+
+
+def _reads_its_own_place(layer: Any) -> bool:
+    """Whether a convolution's window lies around the place that it writes, channel for channel."""
+    centred = layer.padding == "same" and all(size % 2 == 1 for size in layer.kernel_size)
+    whole = centred or set(layer.kernel_size) == {1}
+    return whole and set(layer.strides) == {1} and layer.activation is keras.activations.linear
+
+
+def _centre(kernel: np.ndarray) -> tuple[int, ...]:
+    return tuple(size // 2 for size in kernel.shape[:-2])
 
 
 class _Dense(Absorber):
@@ -80,6 +110,14 @@ class _Dense(Absorber):
         kernel = weights["kernel"]
         return {"kernel": kernel * affine.scale[:, None], "bias": _bias(weights) + affine.shift @ kernel}
 
+    def refuses_beside(self, layer: Any, axis: int, rank: int) -> Reason | None:
+        square = layer.kernel.shape[0] == layer.kernel.shape[1] and layer.activation is keras.activations.linear
+        return self.refuses_before(layer, _NO_SHIFT, axis, rank) if square else _not_square(layer)
+
+    def beside(self, weights: Weights, affine: Affine, layer: Any) -> Weights:
+        kernel = weights["kernel"] + np.diag(affine.scale)
+        return {"kernel": kernel, "bias": _bias(weights) + affine.shift}
+
 
 class _Conv(_WithPadding):
     """kernel (*window, in / groups, out); output channel o reads the inputs of group o // (out / groups)."""
@@ -92,6 +130,17 @@ class _Conv(_WithPadding):
         scale, shift = (_of_groups(values, layer, kernel) for values in (affine.scale, affine.shift))
         moved = (kernel * shift).sum(axis=tuple(range(kernel.ndim - 1)))
         return {"kernel": kernel * scale, "bias": _bias(weights) + moved}
+
+    def refuses_beside(self, layer: Any, axis: int, rank: int) -> Reason | None:
+        inside, out = layer.kernel.shape[-2:]
+        return super().refuses_beside(layer, axis, rank) if inside * layer.groups == out else _not_square(layer)
+
+    def beside(self, weights: Weights, affine: Affine, layer: Any) -> Weights:
+        kernel = weights["kernel"].copy()
+        out = np.arange(kernel.shape[-1])
+        # channel o is number o modulo (in / groups) of those that its group reads
+        kernel[(*_centre(kernel), out % kernel.shape[-2], out)] += affine.scale
+        return {"kernel": kernel, "bias": _bias(weights) + affine.shift}
 
 
 class _ConvTranspose(Absorber):
@@ -114,11 +163,23 @@ class _Depthwise(_WithPadding):
         moved = (kernel * affine.shift[:, None]).sum(axis=tuple(range(kernel.ndim - 2)))
         return {"kernel": kernel * affine.scale[:, None], "bias": _bias(weights) + moved.reshape(-1)}
 
+    def refuses_beside(self, layer: Any, axis: int, rank: int) -> Reason | None:
+        single = layer.kernel.shape[-1] == 1
+        return super().refuses_beside(layer, axis, rank) if single else _not_square(layer)
+
+    def beside(self, weights: Weights, affine: Affine, layer: Any) -> Weights:
+        kernel = weights["kernel"].copy()
+        kernel[(*_centre(kernel), slice(None), 0)] += affine.scale
+        return {"kernel": kernel, "bias": _bias(weights) + affine.shift}
+
 
 class _Separable(_WithPadding):
     """A depthwise kernel (*window, in, multiplier), then a pointwise one (1.., in * multiplier, out)."""
 
     names = ("depthwise_kernel", "pointwise_kernel")
+
+    def refuses_beside(self, layer: Any, axis: int, rank: int) -> Reason | None:
+        return Absorber.refuses_beside(self, layer, axis, rank)
 
     def after(self, weights: Weights, affine: Affine, layer: Any, axis: int, rank: int) -> Weights:
         pointwise = weights["pointwise_kernel"] * affine.scale
@@ -226,6 +287,10 @@ def absorber_of(layer: keras.Operation) -> Absorber | None:
 def channel_axis(layer: Any, rank: int) -> int:
     """The axis of the features, counted from the front."""
     return 1 if getattr(layer, "data_format", "channels_last") == "channels_first" else rank - 1
+
+
+def _not_square(layer: Any) -> Reason:
+    return Reason("layer", f"'{layer.name}' has other channels in than out, or applies its own activation")
 
 
 def _wrong_axis(layer: Any, axis: int) -> Reason:

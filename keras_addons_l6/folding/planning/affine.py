@@ -25,6 +25,10 @@ class Affine:
         """This map first, `later` after it."""
         return Affine(self.scale * later.scale, self.shift * later.scale + later.shift)
 
+    def plus(self, other: Affine) -> Affine:
+        """The sum of what both maps make of one x."""
+        return Affine(self.scale + other.scale, self.shift + other.shift)
+
     def equals(self, other: Affine) -> bool:
         """Whether both maps have the same numbers, to the bit."""
         return np.array_equal(self.scale, other.scale) and np.array_equal(self.shift, other.shift)

@@ -25,23 +25,26 @@ from keras_addons_l6.folding.tape import Call, Tape, tensors_in
 
 @dataclasses.dataclass
 class Edit:
-    """What one call of a layer takes up: a map of its input, a map of its output.
+    """What one call of a layer takes up: a map of its input, a map of its output, and one that is added to that.
 
     Attributes:
         absorber: How the layer takes it up.
         before: The map of the input, None for none.
         after: The map of the output and its axis, None for none.
+        beside: The map of the input that is added to the output, None for none.
         causes: The ids of the BatchNorm calls that asked for it.
     """
 
     absorber: Absorber
     before: Affine | None = None
     after: Placed | None = None
+    beside: Affine | None = None
     causes: set[int] = dataclasses.field(default_factory=set)
 
     def equals(self, other: Edit) -> bool:
         """Whether both change a layer's weights in the same way."""
-        return _same_map(self.before, other.before) and (
+        maps = _same_map(self.before, other.before) and _same_map(self.beside, other.beside)
+        return maps and (
             (self.after is None) == (other.after is None)
             and (self.after is None or other.after is None or _same_placed(self.after, other.after))
         )
@@ -55,11 +58,16 @@ class Decision:
         call: The call.
         into: The calls that take it up; empty for a BatchNorm that is kept.
         reason: Why.
+        meets: Calls whose outputs are the first to hold the old numbers again, where that is neither the
+            BatchNorm nor a call in `into`: the sum, say, of two branches of which one took up the other.
+            The check of a fold holds every tensor that is not on a path between `call`, `into` and
+            `meets` to its old numbers (see `building.origin`).
     """
 
     call: Call
     into: tuple[Call, ...]
     reason: Reason
+    meets: tuple[Call, ...] = ()
 
     @property
     def folded(self) -> bool:
@@ -83,11 +91,13 @@ class Plan:
         tape: The model.
         decisions: One for each BatchNorm call, in the order of the tape.
         new_layers: What becomes of the layers that take something up, by the id of the shadow.
+        without: The ids of the tensors that a sum no longer adds, by the id of its call.
     """
 
     tape: Tape
     decisions: list[Decision]
     new_layers: dict[int, NewLayer]
+    without: dict[int, set[int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,12 +123,12 @@ def make_plan(tape: Tape) -> Plan:
         decisions = attempt.decide()
         new_layers, broken = _new_layers(tape, attempt.edits, decisions)
         if not broken:
-            return Plan(tape, decisions, new_layers)
+            return Plan(tape, decisions, new_layers, attempt.without)
         for causes, reason in broken:
             blocked |= _to_block(decisions, causes, reason)
 
 
-# Ways that have turned out not to be open: a BatchNorm call's id, and "back" or "forward".
+# Ways that have turned out not to be open: a BatchNorm call's id, and "back", "forward" or "beside".
 _Blocked = dict[tuple[int, str], Reason]
 
 
@@ -129,6 +139,7 @@ class _Attempt:
         self.tape = tape
         self.blocked = blocked
         self.edits: dict[int, tuple[Call, Edit]] = {}
+        self.without: dict[int, set[int]] = {}
         self.producer = {id(tensor): call for call in tape.calls for tensor in call.outputs}
         self.same_as: dict[int, keras.KerasTensor] = {}
         self.outputs = {id(tensor) for tensor in tensors_in(tape.outputs)}
@@ -163,12 +174,49 @@ class _Attempt:
         edit = self.edits.get(id(call), (call, None))[1]
         if edit is not None and edit.after is not None:
             placed = Placed(placed.affine.then(edit.after.affine), placed.axis)
-        found = self.blocked.get((id(call), "forward")) or self.forward(call.outputs[0], placed)
-        if isinstance(found, Reason):
-            return Decision(call, (), _both(behind, found))
         causes = {id(call)} if edit is None else {id(call)} | edit.causes
+        found = self.blocked.get((id(call), "forward")) or self.forward(call.outputs[0], placed)
+        if not isinstance(found, Reason):
+            self.edits.pop(id(call), None)
+            return self.fold(call, found, "forward", causes)
+        pair = None if (id(call), "beside") in self.blocked else self.beside(call, placed)
+        if pair is None:
+            return Decision(call, (), _both(behind, found))
         self.edits.pop(id(call), None)
-        return self.fold(call, found, "forward", causes)
+        return self.fold_beside(call, placed, *pair, causes)
+
+    def beside(self, call: Call, placed: Placed) -> tuple[Call, Call] | None:
+        """A convolution of a BatchNorm's input, and the sum that adds both: RepVGG's branch that only normalizes."""
+        users = self.users.get(id(call.outputs[0]), [])
+        if len(users) != 1 or id(call.outputs[0]) in self.outputs or not is_plain_sum(users[0]):
+            return None
+        total, source = users[0], self.value(call.inputs[0])
+        if weights_of(total) is None or any(not spans(t, placed, len(source.shape)) for t in total.inputs):
+            return None
+        for tensor in map(self.value, total.inputs):
+            other, rank = self.producer.get(id(tensor)), len(source.shape)
+            absorber = None if other is None else absorber_of(other.operation)
+            if (
+                other is not None
+                and absorber is not None
+                and len(other.inputs) == 1
+                and self.value(other.inputs[0]) is source
+                and self.used_elsewhere(tensor) is None
+                and (_unfit(other) or absorber.refuses_beside(other.operation, placed.axis, rank)) is None
+            ):
+                return other, total
+        return None
+
+    def fold_beside(self, call: Call, placed: Placed, other: Call, total: Call, causes: set[int]) -> Decision:
+        """Let a convolution add what a BatchNorm of its input adds to its output."""
+        edit = self.edits.setdefault(id(other), (other, Edit(absorber_of(other.operation))))[1]
+        edit.causes |= causes
+        edit.beside = placed.affine if edit.beside is None else edit.beside.plus(placed.affine)
+        self.without.setdefault(id(total), set()).add(id(call.outputs[0]))
+        source = self.value(call.inputs[0])
+        self.users[id(source)] = [user for user in self.users[id(source)] if user is not call]
+        reason = Reason("beside", f"taken up by '{other.path}', to whose output it was added in '{total.path}'")
+        return Decision(call, (other,), reason, meets=(total,))
 
     def fold(self, call: Call, steps: list[_Step], code: str, causes: set[int] | None = None) -> Decision:
         """Take a BatchNorm call out of the graph and note what the calls around it take up."""
@@ -357,6 +405,8 @@ def _new_layer(call: Call, edit: Edit) -> NewLayer | Reason:
         weights = absorber.before(weights, edit.before, layer)
     if edit.after is not None:
         weights = absorber.after(weights, edit.after.affine, layer, edit.after.axis, rank)
+    if edit.beside is not None:
+        weights = absorber.beside(weights, edit.beside, layer)
     failure = out_of_range(weights, (layer.variable_dtype, layer.compute_dtype))
     if failure is not None:
         return Reason("range", f"in '{layer.name}', {failure}")
