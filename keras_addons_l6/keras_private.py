@@ -27,6 +27,7 @@ __all__ = [
     "check_folding",
     "converts_inputs",
     "gradient_accumulators",
+    "has_operation",
     "in_stateless_scope",
     "input_structure",
     "is_activation",
@@ -259,8 +260,9 @@ def check_folding() -> None:
     layer = keras.layers.Identity(name="keras_addons_l6_probe_layer")
     model = keras.Model(inputs, layer(inputs), name="keras_addons_l6_probe")
     _check_called(_functional(), "_run_through_graph")
-    for name in (*_ACTIVATIONS, "add", "concatenate"):
-        operation_class(name)
+    for name in (*_ACTIVATIONS, *_IN_NUMPY, *_IN_CORE, *_IN_IMAGE):
+        if has_operation(name):
+            operation_class(name)
     run_graph(model, [inputs], lambda operation, *args, **kwargs: args[0])
     _same_value(*(layer(inputs) for _ in range(2)))
     for value in (input_structure(model), *model.inputs):
@@ -459,13 +461,27 @@ def _check_kept_calls(layer: keras.Layer) -> None:
 
 # The classes of operations have no public names, only the functions that make them.
 _ACTIVATIONS = ("relu", "relu6", "sigmoid", "tanh", "gelu", "silu", "elu", "selu", "softmax", "leaky_relu")
-_IN_NUMPY = ("add", "concatenate", "tanh")
+# Where `keras.ops` has its functions from, but for those of `ops.nn`.
+_IN_NUMPY = (
+    *("add", "broadcast_to", "concatenate", "divide", "expand_dims", "flip", "get_item", "max", "mean"),
+    *("moveaxis", "multiply", "negative", "pad", "repeat", "reshape", "roll", "split", "squeeze"),
+    *("subtract", "swapaxes", "tanh", "tile", "transpose", "true_divide"),
+)
+_IN_CORE = ("slice", "unstack")
+_IN_IMAGE = ("resize",)
 
 
 @functools.cache
 def operation_class(name: str) -> type:
     """The class of the operation that `keras.ops.name` records in a graph; looked up, for a call would use a name up."""
-    return _from("ops.numpy" if name in _IN_NUMPY else "ops.nn", name.title().replace("_", ""))
+    places = {"ops.numpy": _IN_NUMPY, "ops.core": _IN_CORE, "ops.image": _IN_IMAGE}
+    module = next((module for module, names in places.items() if name in names), "ops.nn")
+    return _from(module, name.title().replace("_", ""))
+
+
+def has_operation(name: str) -> bool:
+    """Whether this Keras has an operation at all; `keras.ops.get_item` has no name of its own, `x[...]` records it."""
+    return name == "get_item" or hasattr(keras.ops.image if name in _IN_IMAGE else keras.ops, name)
 
 
 @functools.cache

@@ -93,18 +93,24 @@ LBFGS = [
 ]  # fmt: skip
 
 FOLDINGS = [
-    Fault("epsilon moved in folding", "folding/planning/affine.py", "    scale = gamma / np.sqrt(variance + epsilon)\n    return", "    scale = gamma / (np.sqrt(variance) + epsilon)\n    return", FOLDING),
-    Fault("the moving mean lost", "folding/planning/affine.py", "    return Affine(scale, beta - mean * scale)", "    return Affine(scale, beta)", FOLDING),
-    Fault("maps composed the wrong way round", "folding/planning/affine.py", "self.shift * later.scale + later.shift", "later.shift * self.scale + self.shift", FOLDING),
-    Fault("the bias not scaled", "folding/planning/absorb.py", "    return _bias(weights) * affine.scale + affine.shift", "    return _bias(weights) + affine.shift", FOLDING),
-    Fault("a shift lost through padding", "folding/planning/passage.py", "    if placed.affine.shift.any():\n        return Reason(\"padding\"", "    if False:\n        return Reason(\"padding\"", FOLDING),
-    Fault("a shift lost in a padded convolution", "folding/planning/absorb.py", "set(layer.kernel_size) == {1} or not affine.shift.any()", "True", FOLDING),
-    Fault("negative scales through a maximum", "folding/planning/passage.py", "def _maximum(call: Call, placed: Placed, forward: bool) -> Passage:\n    \"\"\"max(s x + t) = s max(x) + t for s >= 0.\"\"\"\n    if (placed.affine.scale < 0).any():", "def _maximum(call: Call, placed: Placed, forward: bool) -> Passage:\n    \"\"\"max(s x + t) = s max(x) + t for s >= 0.\"\"\"\n    if False:", FOLDING),
-    Fault("the kernel axis of transposed convolutions", "folding/planning/absorb.py", "\"kernel\": weights[\"kernel\"] * affine.scale[:, None], \"bias\": _bias_after", "\"kernel\": weights[\"kernel\"] * affine.scale, \"bias\": _bias_after", FOLDING),
-    Fault("groups ignored", "folding/planning/absorb.py", "np.repeat(values.reshape(layer.groups, inside), out // layer.groups, axis=0).T", "np.tile(values.reshape(layer.groups, inside), (out // layer.groups, 1)).T", FOLDING),
-    Fault("a shift added twice in a sum", "folding/planning/plan.py", "placed if i == shifted else scaling", "placed", FOLDING),
-    Fault("a shared producer folded", "folding/planning/plan.py", "        if len(users) > 1:\n", "        if len(users) > 10:\n", FOLDING),
-    Fault("an activation ignored", "folding/planning/absorb.py", "        if layer.activation is not keras.activations.linear:\n            return Reason(\"activation\", f\"'{layer.name}' applies its own activation first\")\n        return None", "        return None", FOLDING),
+    Fault("epsilon moved in folding", "folding/planning/affine.py", "    scale = gamma / np.sqrt(variance + epsilon)\n    return", "    scale = gamma / (np.sqrt(variance) + epsilon)\n    return", FOLDING, "torch"),
+    Fault("the moving mean lost", "folding/planning/affine.py", "    return Affine(scale, beta - mean * scale)", "    return Affine(scale, beta)", FOLDING, "torch"),
+    Fault("maps composed the wrong way round", "folding/planning/affine.py", "self.shift * later.scale + later.shift", "later.shift * self.scale + self.shift", FOLDING, "torch"),
+    Fault("the bias not scaled", "folding/planning/absorb.py", "    return _bias(weights) * affine.scale + affine.shift", "    return _bias(weights) + affine.shift", FOLDING, "torch"),
+    Fault("a shift lost through padding", "folding/planning/channels.py", "    return bool((c * scale + shift == c)[content.is_constant].all())", "    return True", FOLDING + " -k pad", "torch"),
+    Fault("a shift lost in a padded convolution", "folding/planning/absorb.py", "set(layer.kernel_size) == {1} or not affine.shift.any()", "True", FOLDING, "torch"),
+    Fault("negative scales through a maximum", "folding/planning/passage.py", "(placed.affine.scale < 0).any()", "False", FOLDING + " -k max", "torch"),
+    Fault("the kernel axis of transposed convolutions", "folding/planning/absorb.py", "\"kernel\": weights[\"kernel\"] * affine.scale[:, None], \"bias\": _bias_after", "\"kernel\": weights[\"kernel\"] * affine.scale, \"bias\": _bias_after", FOLDING, "torch"),
+    Fault("groups ignored", "folding/planning/absorb.py", "np.repeat(values.reshape(layer.groups, inside), out // layer.groups, axis=0).T", "np.tile(values.reshape(layer.groups, inside), (out // layer.groups, 1)).T", FOLDING, "torch"),
+    Fault("a shift added twice in a sum", "folding/planning/joins.py", "    if not shifted:\n        return", "    if False:\n        return", FOLDING + " -k add", "torch"),
+    Fault("the weight of a term forgotten", "folding/planning/joins.py", "placed.affine.shift / weight", "placed.affine.shift", FOLDING + " -k 'average or difference'", "torch"),
+    Fault("channels that another output has, too", "folding/planning/channels.py", "        if any(np.isin(changed, channels).any() for channels in others):", "        if False:", FOLDING + " -k split", "torch"),
+    Fault("a repeated channel given two maps", "folding/planning/channels.py", "        if not np.array_equal(line[channels], wanted):", "        if False:", FOLDING + " -k channels", "torch"),
+    Fault("the offset of a constant not carried", "folding/planning/constants.py", "else (s * b + t - b) / a", "else t / a", FOLDING + " -k 'constants or rescaling'", "torch"),
+    Fault("a convolution beside that moves its window", "folding/planning/absorb.py", "whole and set(layer.strides) == {1} and", "set(layer.strides) == {1} and", FOLDING + " -k identity", "torch"),
+    Fault("the branch beside folded and added again", "folding/planning/plan.py", "        self.without.setdefault(id(total), set()).add(id(call.outputs[0]))\n", "", FOLDING + " -k identity", "torch"),
+    Fault("a shared producer folded", "folding/planning/plan.py", "        if len(users) > 1:\n", "        if len(users) > 10:\n", FOLDING, "torch"),
+    Fault("an activation ignored", "folding/planning/absorb.py", "        if layer.activation is not keras.activations.linear:\n            return Reason(\"activation\", f\"'{layer.name}' applies its own activation first\")\n        return None", "        return None", FOLDING, "torch"),
 ]  # fmt: skip
 
 FAULTS = [*OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS]

@@ -3,10 +3,15 @@
 from keras_addons_l6.folding.errors import FoldingError
 from keras_addons_l6.folding.exporting.export import ExportError, ExportResult, export_folded
 from keras_addons_l6.folding.fold import Folding, fold_batch_norm, fold_with_report, inspect_batch_norm
+from keras_addons_l6.folding.planning.absorb import Absorber, register_absorber
+from keras_addons_l6.folding.planning.affine import Affine
+from keras_addons_l6.folding.planning.passage import register_passage
 from keras_addons_l6.folding.reason import Reason
 from keras_addons_l6.folding.report import BatchNormRow, FoldingReport
 
 __all__ = [
+    "Absorber",
+    "Affine",
     "BatchNormRow",
     "ExportError",
     "ExportResult",
@@ -18,4 +23,6 @@ __all__ = [
     "fold_batch_norm",
     "fold_with_report",
     "inspect_batch_norm",
+    "register_absorber",
+    "register_passage",
 ]

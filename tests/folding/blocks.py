@@ -39,6 +39,72 @@ def unshifted(norm):
     return norm
 
 
+AROUND = [[0, 0], [1, 1], [1, 1], [0, 0]]
+
+
+def by_channel(channels):
+    return np.linspace(0.5, 2, channels, dtype="float32")
+
+
+def by_place(size):
+    return np.linspace(0.5, 2, size * size, dtype="float32").reshape(1, size, size, 1)
+
+
+def difference_padding_first():
+    """The first term lets no shift through, so the second takes it, with the other sign."""
+    inputs = keras.Input((8, 8, 3))
+    first = L.ZeroPadding2D(1)(L.Conv2D(4, 3)(inputs))
+    second = L.Conv2D(4, 3, padding="same")(inputs)
+    return keras.Model(inputs, L.BatchNormalization()(L.Subtract()([first, second])))
+
+
+def split_both():
+    inputs = keras.Input((8, 8, 3))
+    first, second = ops.split(L.Conv2D(6, 3)(inputs), [2], axis=-1)
+    return keras.Model(inputs, [L.BatchNormalization()(first), L.ReLU()(L.BatchNormalization()(second))])
+
+
+def split_one():
+    inputs = keras.Input((8, 8, 3))
+    first, second = ops.split(L.Conv2D(6, 3)(inputs), 2, axis=-1)
+    return keras.Model(inputs, [L.BatchNormalization()(first), L.ReLU()(second)])
+
+
+def split_places():
+    inputs = keras.Input((8, 8, 3))
+    first, second = ops.split(L.Conv2D(6, 3)(inputs), 2, axis=1)
+    return keras.Model(inputs, [L.BatchNormalization()(first), L.ReLU()(second)])
+
+
+def split_ahead():
+    inputs = keras.Input((8, 8, 4))
+    first, second = ops.split(L.BatchNormalization()(inputs), 2, axis=-1)
+    return keras.Model(inputs, [L.Conv2D(3, 3)(first), L.Conv2D(3, 1)(second)])
+
+
+def identity_branch(conv, channels=3):
+    """RepVGG's block in training: a convolution, a smaller one, and the input itself, each normalized, all added."""
+    inputs = keras.Input((8, 8, channels))
+    x = L.ReLU()(inputs)
+    small = L.Conv2D(channels, 1)
+    parts = [L.BatchNormalization()(conv(x)), L.BatchNormalization()(small(x)), L.BatchNormalization()(x)]
+    total = L.Add()(
+        parts[::2] if conv.name.startswith("depthwise") else [parts[0], L.ReLU()(parts[1]), parts[2]]
+    )
+    return keras.Model(inputs, L.ReLU()(total))
+
+
+def identity_branch_of_one():
+    """Where only one term is left there is nothing to add."""
+    inputs = keras.Input((8, 8, 3))
+    x = L.ReLU()(inputs)
+    return keras.Model(inputs, L.BatchNormalization()(x) + L.Conv2D(3, 3, padding="same")(x))
+
+
+def two_convs(x, padding):
+    return [L.Conv2D(2, 3)(x), L.Conv2D(4, 3, padding=padding)(x)]
+
+
 def two_users_ahead():
     inputs = keras.Input((5,))
     y = L.BatchNormalization()(L.ReLU()(inputs))

@@ -72,7 +72,9 @@ class _Builder:
             values[id(call.outputs[0])] = self.passed_on(call, values[id(call.inputs[0])])
             return
         if id(call) in self.plan.without:
-            kept = [values[id(tensor)] for tensor in call.inputs if id(tensor) not in self.plan.without[id(call)]]
+            kept = [
+                values[id(tensor)] for tensor in call.inputs if id(tensor) not in self.plan.without[id(call)]
+            ]
             if len(kept) == 1:
                 values[id(call.outputs[0])] = self.passed_on(call, kept[0])
                 return

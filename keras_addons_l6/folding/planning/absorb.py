@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_addons_l6.folding import registered
 from keras_addons_l6.folding.planning.affine import Affine, float64_array
 from keras_addons_l6.folding.reason import Reason
 
@@ -20,7 +21,10 @@ _NO_SHIFT = Affine(np.ones(1), np.zeros(1))
 
 
 class Absorber(abc.ABC):
-    """How one kind of layer, y = K x + b before its activation, takes up an affine map.
+    """How one kind of layer, y = K x + b before its activation, takes up an affine map (`register_absorber`).
+
+    A map is an `affine` with float64 arrays `scale` and `shift`, one number a channel, along an `axis` counted from the
+    front of a tensor of that `rank`.
 
     After it: s (K x + b) + t has the kernel s K, per output channel, and the bias s b + t.
     Before it: K (s x + t) + b has the kernel K s, per input channel, and the bias b + K t.
@@ -43,7 +47,7 @@ class Absorber(abc.ABC):
 
     def refuses_after(self, layer: Any, axis: int, rank: int) -> Reason | None:
         """Why the layer cannot scale and shift its output along this axis; None where it can."""
-        if layer.activation is not keras.activations.linear:
+        if getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear:
             return Reason("activation", f"'{layer.name}' applies its own activation first")
         return None if axis == channel_axis(layer, rank) else _wrong_axis(layer, axis)
 
@@ -111,7 +115,9 @@ class _Dense(Absorber):
         return {"kernel": kernel * affine.scale[:, None], "bias": _bias(weights) + affine.shift @ kernel}
 
     def refuses_beside(self, layer: Any, axis: int, rank: int) -> Reason | None:
-        square = layer.kernel.shape[0] == layer.kernel.shape[1] and layer.activation is keras.activations.linear
+        square = (
+            layer.kernel.shape[0] == layer.kernel.shape[1] and layer.activation is keras.activations.linear
+        )
         return self.refuses_before(layer, _NO_SHIFT, axis, rank) if square else _not_square(layer)
 
     def beside(self, weights: Weights, affine: Affine, layer: Any) -> Weights:
@@ -133,13 +139,15 @@ class _Conv(_WithPadding):
 
     def refuses_beside(self, layer: Any, axis: int, rank: int) -> Reason | None:
         inside, out = layer.kernel.shape[-2:]
-        return super().refuses_beside(layer, axis, rank) if inside * layer.groups == out else _not_square(layer)
+        return (
+            super().refuses_beside(layer, axis, rank) if inside * layer.groups == out else _not_square(layer)
+        )
 
     def beside(self, weights: Weights, affine: Affine, layer: Any) -> Weights:
         kernel = weights["kernel"].copy()
         out = np.arange(kernel.shape[-1])
         # channel o is number o modulo (in / groups) of those that its group reads
-        kernel[(*_centre(kernel), out % kernel.shape[-2], out)] += affine.scale
+        kernel[_centre(kernel)][out % kernel.shape[-2], out] += affine.scale
         return {"kernel": kernel, "bias": _bias(weights) + affine.shift}
 
 
@@ -169,7 +177,7 @@ class _Depthwise(_WithPadding):
 
     def beside(self, weights: Weights, affine: Affine, layer: Any) -> Weights:
         kernel = weights["kernel"].copy()
-        kernel[(*_centre(kernel), slice(None), 0)] += affine.scale
+        kernel[_centre(kernel)][:, 0] += affine.scale
         return {"kernel": kernel, "bias": _bias(weights) + affine.shift}
 
 
@@ -282,6 +290,44 @@ def absorber_of(layer: keras.Operation) -> Absorber | None:
     if isinstance(layer, keras.layers.BatchNormalization):
         return _BATCH_NORM
     return _KINDS.get(type(layer))
+
+
+def register_absorber(layer_class: type, absorber: Absorber) -> None:
+    """Tell folding how the layers of a class take up a BatchNorm before or after them.
+
+    The class is meant alone: one that derives from it may compute anything, and is kept until it is registered itself. Its
+    layers are made anew from their configuration, and every fold is checked like any other, so an absorber that is wrong
+    for a layer (one that rounds its kernel, say) ends in a `FoldingError`. An absorber says in `refuses_after` and
+    `refuses_before` where that would be so, and the BatchNorm is then kept.
+
+    Args:
+        layer_class: The class.
+        absorber: How: an instance of a subclass of `Absorber`.
+
+    Raises:
+        ValueError: For what is no layer class, or no absorber.
+
+    Example:
+        >>> import keras
+        >>> from keras_addons_l6.folding import Absorber, register_absorber
+        >>> @keras.saving.register_keras_serializable("mine")
+        ... class Linear(keras.layers.Dense):
+        ...     def call(self, x):
+        ...         return keras.ops.matmul(x, self.kernel) + self.bias
+        >>> class TakesUp(Absorber):
+        ...     def after(self, weights, affine, layer, axis, rank):
+        ...         scaled = {name: values * affine.scale for name, values in weights.items()}
+        ...         return scaled | {"bias": scaled["bias"] + affine.shift}
+        >>> register_absorber(Linear, TakesUp())
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        raise ValueError(f"`layer_class` must be a class of layers. Received: {layer_class!r}")
+    if not isinstance(absorber, Absorber):
+        raise ValueError(
+            f"`absorber` must be an instance of a subclass of `Absorber`. Received: {absorber!r}"
+        )
+    registered.remember(layer_class)
+    _KINDS[layer_class] = absorber
 
 
 def channel_axis(layer: Any, rank: int) -> int:

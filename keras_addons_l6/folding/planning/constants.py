@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_addons_l6.folding import keras_internals
+from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.planning.affine import Affine, Placed, float64_array
 from keras_addons_l6.folding.reason import Reason
 from keras_addons_l6.folding.tape import Call
@@ -21,7 +21,7 @@ _ARITHMETIC = ("add", "subtract", "multiply", "divide", "true_divide", "negative
 def arithmetic_of(operation: keras.Operation) -> str | None:
     """Which arithmetic of `keras.ops` an operation is, "add" and the like; None for another operation."""
     return next(
-        (kind for kind in _ARITHMETIC if type(operation) is keras_internals.operation_class(kind)), None
+        (kind for kind in _ARITHMETIC if type(operation) is keras_private.operation_class(kind)), None
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from keras_addons_l6.folding import keras_internals
+from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.planning.affine import Affine, Placed
 from keras_addons_l6.folding.planning.constants import arithmetic_of
 from keras_addons_l6.folding.reason import Reason
@@ -42,7 +42,7 @@ def share_of(placed: Placed, weight: float, shifted: bool) -> Placed:
 
 def concatenation_axis(call: Call) -> int | None:
     """The axis, counted from the front, that a call joins tensors along; None for another call."""
-    if type(call.operation) not in (keras.layers.Concatenate, keras_internals.CONCATENATION):
+    if type(call.operation) not in (keras.layers.Concatenate, keras_private.operation_class("concatenate")):
         return None
     return call.operation.axis % len(call.outputs[0].shape)
 

@@ -6,7 +6,8 @@ import functools
 
 import keras
 
-from keras_addons_l6.folding import keras_internals, registered
+from keras_addons_l6 import keras_private
+from keras_addons_l6.folding import registered
 from keras_addons_l6.folding.planning.affine import Placed
 from keras_addons_l6.folding.planning.channels import carried_back, carried_forward
 from keras_addons_l6.folding.planning.constants import carried_across, line_of
@@ -104,7 +105,7 @@ def after(call: Call, placed: Placed) -> list[Placed] | Reason:
 def _refusal(call: Call, placed: Placed) -> Reason | None:
     """Why no map passes a call, or not this one."""
     layer = call.operation
-    if keras_internals.is_activation(layer):
+    if keras_private.is_activation(layer):
         return Reason("activation", f"the activation '{layer.name}' stands between")
     kinds = _operations()
     known = type(layer) in _same | _moves | _maxima | kinds["moves"] | kinds["maxima"]
@@ -120,8 +121,8 @@ def _refusal(call: Call, placed: Placed) -> Reason | None:
 @functools.cache
 def _operations() -> dict[str, set[type]]:
     """The classes of `keras.ops` that let maps through; asked for once, when something is folded."""
-    names = {"moves": _MOVING_FUNCTIONS, "maxima": _MAXIMUM_FUNCTIONS}
-    classes = {
-        kind: map(keras_internals.operation_class, functions.split()) for kind, functions in names.items()
+    names = {"moves": _MOVING_FUNCTIONS.split(), "maxima": _MAXIMUM_FUNCTIONS.split()}
+    return {
+        kind: {keras_private.operation_class(name) for name in functions if keras_private.has_operation(name)}
+        for kind, functions in names.items()
     }
-    return {kind: {cls for cls in found if cls is not None} for kind, found in classes.items()}

@@ -12,6 +12,7 @@ from keras_addons_l6.folding.planning.affine import Affine, Placed
 from keras_addons_l6.folding.planning.batch_norm import is_batch_norm, placed_map
 from keras_addons_l6.folding.planning.joins import (
     concatenation_axis,
+    is_plain_sum,
     parts_of,
     share_of,
     spans,
@@ -185,7 +186,7 @@ class _Attempt:
         self.edits.pop(id(call), None)
         return self.fold_beside(call, placed, *pair, causes)
 
-    def beside(self, call: Call, placed: Placed) -> tuple[Call, Call] | None:
+    def beside(self, call: Call, placed: Placed) -> tuple[Call, Absorber, Call] | None:
         """A convolution of a BatchNorm's input, and the sum that adds both: RepVGG's branch that only normalizes."""
         users = self.users.get(id(call.outputs[0]), [])
         if len(users) != 1 or id(call.outputs[0]) in self.outputs or not is_plain_sum(users[0]):
@@ -204,18 +205,22 @@ class _Attempt:
                 and self.used_elsewhere(tensor) is None
                 and (_unfit(other) or absorber.refuses_beside(other.operation, placed.axis, rank)) is None
             ):
-                return other, total
+                return other, absorber, total
         return None
 
-    def fold_beside(self, call: Call, placed: Placed, other: Call, total: Call, causes: set[int]) -> Decision:
+    def fold_beside(
+        self, call: Call, placed: Placed, other: Call, absorber: Absorber, total: Call, causes: set[int]
+    ) -> Decision:
         """Let a convolution add what a BatchNorm of its input adds to its output."""
-        edit = self.edits.setdefault(id(other), (other, Edit(absorber_of(other.operation))))[1]
+        edit = self.edits.setdefault(id(other), (other, Edit(absorber)))[1]
         edit.causes |= causes
         edit.beside = placed.affine if edit.beside is None else edit.beside.plus(placed.affine)
         self.without.setdefault(id(total), set()).add(id(call.outputs[0]))
         source = self.value(call.inputs[0])
         self.users[id(source)] = [user for user in self.users[id(source)] if user is not call]
-        reason = Reason("beside", f"taken up by '{other.path}', to whose output it was added in '{total.path}'")
+        reason = Reason(
+            "beside", f"taken up by '{other.path}', to whose output it was added in '{total.path}'"
+        )
         return Decision(call, (other,), reason, meets=(total,))
 
     def fold(self, call: Call, steps: list[_Step], code: str, causes: set[int] | None = None) -> Decision:

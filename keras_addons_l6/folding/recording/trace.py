@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_addons_l6 import keras_private
+from keras_addons_l6.folding import registered
 from keras_addons_l6.folding.errors import FoldingError
 from keras_addons_l6.folding.recording.probe import same_on_random_input
 from keras_addons_l6.folding.recording.shadow import Shadows
@@ -276,6 +277,7 @@ def _is_block(operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -
     return (
         isinstance(operation, keras.Layer)
         and not stock
+        and not registered.is_registered(type(operation))
         and not isinstance(operation, keras.layers.BatchNormalization)
         and type(operation).__call__ is keras.Layer.__call__
         and operation.quantization_mode is None
