@@ -506,7 +506,7 @@ CASES = [
     Case("mean over channels", lambda: net((8, 4, 3), lambda x: BN()(ops.mean(L.Conv2D(4, 1)(x), axis=-1))), 1, ("axis",)),
     Case("max, all scales positive", lambda: net(IMAGE, lambda x: B.positive(BN())(ops.max(L.Conv2D(4, 3)(x), axis=(1, 2)))), 0),
     Case("max", lambda: net(IMAGE, lambda x: B.negative(BN())(ops.max(L.Conv2D(4, 3)(x), axis=(1, 2)))), 1, ("sign",)),
-    Case("pool functions", lambda: net(IMAGE, lambda x: BN()(ops.average_pool(L.Conv2D(4, 3)(x), 2))), 0),
+    Case("pool functions", lambda: net(IMAGE, lambda x: BN()(ops.average_pool(L.Conv2D(4, 3)(x), (2, 2), (2, 2)))), 0),
     Case("resize", lambda: net(IMAGE, lambda x: BN()(ops.image.resize(L.Conv2D(4, 3)(x), (9, 9)))), 0),
     Case("flip, roll, repeat, tile", lambda: net(IMAGE, lambda x: BN()(ops.tile(ops.repeat(ops.roll(ops.flip(L.Conv2D(4, 3)(x), -1), 1, 3), 2, 1), (1, 1, 2, 1)))), 0),
     Case("channels repeated", lambda: net(IMAGE, lambda x: BN()(ops.repeat(L.Conv2D(2, 3)(x), 2, -1))), 1, ("axis",)),
