@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_addons_l6.argument_checks import optional_count, optional_number
+from keras_addons_l6.argument_checks import optional_count, optional_number, refuse
 from keras_addons_l6.backends import rules
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Tensor
 from keras_addons_l6.keras_private import gradient_accumulators, step_count
@@ -23,6 +23,7 @@ from keras_addons_l6.optimizers.quasi_newton.iteration import (
     Settings,
     State,
 )
+from keras_addons_l6.optimizers.quasi_newton.pairs import dot
 from keras_addons_l6.optimizers.quasi_newton.slots import (
     Marks,
     Slots,
@@ -88,6 +89,7 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
         max_line_search_steps: >= 1; trials of one search.
         loss_scale_factor: > 0; the loss is multiplied by it and the gradients divided.
         gradient_accumulation_steps: k >= 2; k batches of equal size make one full batch, value and gradient.
+        verbose: 1 prints, when `fit` ends, why the run did, or that it has not; 0 nothing.
         name: The optimizer's name.
         **refused: Keras's other optimizer arguments; they are accepted at their defaults only.
 
@@ -117,6 +119,7 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
         *,
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
+        verbose: int = 0,
         name: str | None = None,
         **refused: Any,
     ) -> None:
@@ -135,6 +138,8 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
             owner, "loss_scale_factor", loss_scale_factor, low=0.0, bounds="(]"
         )
         batches = optional_count(owner, "gradient_accumulation_steps", gradient_accumulation_steps, low=2)
+        if verbose not in (0, 1):
+            refuse(owner, "verbose", verbose, "0 or 1")
         super().__init__(
             learning_rate=settings.learning_rate,
             loss_scale_factor=loss_scale_factor,
@@ -147,6 +152,7 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
         self.change_tolerance = settings.change_tolerance
         self.max_line_search_steps = settings.max_line_search_steps
         self._first_step = settings.learning_rate
+        self.verbose = int(verbose)
         self._await_slots()
         self._loss: Tensor | None = None
         self._warned: set[str] = set()
@@ -249,9 +255,15 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
         if in_search:
             self._settle(var_list)
             self.check_progress()
+            if self.verbose:
+                print(f"\n{type(self).__name__}: {self.status}")
 
-    def begin_run(self, variables: Sequence[Any]) -> tuple[State, NumpyArrays]:
-        """The state for a run by `fit_full_batch` from the variables' values, and the operations on it."""
+    def arrays_for_run(self, variables: Sequence[Any]) -> NumpyArrays:
+        """The operations on the state of a run by `fit_full_batch`; builds the optimizer where that is to be done.
+
+        Raises:
+            ValueError: if the model trains other variables than the optimizer was built for.
+        """
         if not self.built:
             self.build(variables)
         if [id(v) for v in variables] != [id(v) for v in self._slots.parameters]:
@@ -259,8 +271,13 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
                 "The model trains other variables than its LBFGS was built for. After changing `trainable`, "
                 "compile the model again with a new LBFGS()."
             )
+        return self._slots.arrays
+
+    def begin_run(self, variables: Sequence[Any]) -> tuple[State, NumpyArrays]:
+        """The state for a run by `fit_full_batch` from the variables' values, and the operations on it."""
+        arrays = self.arrays_for_run(variables)
         self._settle(variables)
-        return iteration.restart(self._slots.arrays, self._slots.read()), self._slots.arrays
+        return iteration.restart(arrays, self._slots.read()), arrays
 
     def end_run(self, state: State) -> None:
         """Keep the state that such a run has reached."""
@@ -364,6 +381,7 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
             "max_line_search_steps": self.max_line_search_steps,
             "loss_scale_factor": self.loss_scale_factor,
             "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            "verbose": self.verbose,
         }
 
     def __repr__(self) -> str:
@@ -485,18 +503,21 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
             point=tuple(arrays.select(fresh, w, x) for w, x in zip(weights, state.point, strict=True))
         )
         after, trial = iteration.step(arrays, self.settings, before, weights, gradients, value)
-        doubt, differs = self._doubt(marks, before, after, value)
+        doubt, differs = self._doubt(marks, before, gradients, value)
         marks = Marks(in_search=1, evidence=evidence, batches=0, doubt=doubt, differs=differs)
         return after, arrays.pack(marks, "int32"), trial
 
     def _doubt(
-        self, marks: Marks, before: State, after: State, value: Tensor | None
+        self, marks: Marks, before: State, gradients: Sequence[Tensor], value: Tensor | None
     ) -> tuple[Scalar, Scalar]:
         """The marks `doubt` and `differs` after an evaluation; without values there is nothing to compare."""
         if value is None:
             return marks.doubt, marks.differs
         arrays = self._slots.arrays
-        contradiction = consistency.contradicts(arrays, before, after, arrays.scalars([value])[0])
+        direction = tuple(map(arrays.view, before.direction))
+        gradient = tuple(map(arrays.cast_like, map(arrays.view, gradients), direction))
+        numbers = arrays.scalars([value, dot(arrays, gradient, direction)])
+        contradiction = consistency.contradicts(arrays, before, *numbers)
         doubt = consistency.doubt_after(arrays, marks.doubt, contradiction)
         return doubt, arrays.select(doubt >= consistency.LONG, 1, marks.differs)
 

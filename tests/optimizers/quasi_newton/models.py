@@ -99,6 +99,26 @@ class CrossEntropy(keras.losses.Loss):
 QUICK = {"run_eagerly": keras.backend.backend() == "tensorflow"}
 
 
+class Logarithm(keras.layers.Layer):
+    """log(s + x): infinite or NaN for s <= 0, where the first steps of the search lead."""
+
+    def build(self, input_shape):
+        self.shift = self.add_weight(shape=(), initializer="ones", name="shift")
+
+    def call(self, inputs):
+        return ops.log(ops.convert_to_tensor(self.shift) + inputs)
+
+
+def model_of_logarithms(optimizer):
+    """A model whose search tries points outside the loss's domain, with averages that would keep what is found there."""
+    keras.utils.set_random_seed(0)
+    normalization = keras.layers.BatchNormalization(momentum=0.9)
+    model = keras.Sequential([keras.Input((1,)), Logarithm(), normalization, keras.layers.Dense(1)])
+    model.compile(optimizer=optimizer, loss="mse", **QUICK)
+    x = np.linspace(0, 1, 64, dtype="float32")[:, None]
+    return model, x, np.log(1e-3 + x)
+
+
 def network(optimizer, **compile_arguments):
     """A 1-8-1 tanh network for `curve`: not convex, so that line searches reject trials."""
     model = keras.Sequential([keras.Input((1,)), Exact(8, curved=True), Exact(1)])

@@ -22,6 +22,7 @@ from tests.optimizers.quasi_newton.models import (
     digits,
     fit,
     initial_weights,
+    model_of_logarithms,
     network,
     network_objective,
     softmax_regression,
@@ -581,6 +582,7 @@ class TestConfig:
         "change_tolerance": 0.0,
         "max_line_search_steps": 9,
         "gradient_accumulation_steps": 3,
+        "verbose": 1,
         "name": "mine",
     }
 
@@ -607,6 +609,18 @@ class TestConfig:
         optimizer = LBFGS(**self.optimizer)
         assert duplicate(optimizer).get_config() == optimizer.get_config()
 
+    @pytest.mark.parametrize(("epochs", "why"), [(2, "running"), (40, "converged")])
+    def test_it_says_why_it_ended_where_it_shall(self, capsys, epochs, why):
+        x = np.ones((4, 1), "float32")
+        for verbose in (0, 1):
+            model = one_weight(
+                "mse", 0.5, verbose=verbose, gradient_tolerance=0.0 if why == "running" else 1e-5
+            )
+            fit(model, x, 3 * x, epochs)
+            assert (f"LBFGS: {why}" in capsys.readouterr().out) == (verbose == 1)
+        with pytest.raises(ValueError, match="verbose.*2"):
+            LBFGS(verbose=2)
+
     def test_status_before_anything(self):
         optimizer = LBFGS()
         assert optimizer.status == "not evaluated yet"
@@ -622,6 +636,21 @@ class TestWarnings:
         model = softmax_regression()
         with pytest.warns(UserWarning, match="same full batch"):
             model.fit(x, y, batch_size=256, epochs=8, verbose=0)
+
+    @pytest.mark.parametrize("kind", ["logarithms", "exponentials"])
+    def test_a_full_batch_that_is_merely_not_convex_is_not_blamed(self, kind):
+        """Warnings are errors here. The logarithms' search meets infinite values and steep ends again and again."""
+        if kind == "logarithms":
+            model, x, y = model_of_logarithms(LBFGS(**TIGHT))
+        else:
+            keras.utils.set_random_seed(0)
+            x = np.linspace(0, 2, 64, dtype="float32")[:, None]
+            y = np.sin(4 * x)
+            layers = [keras.layers.Dense(8, activation="exponential") for _ in range(2)]
+            model = keras.Sequential([keras.Input((1,)), *layers, keras.layers.Dense(1)])
+            model.compile(optimizer=LBFGS(**TIGHT), loss="mse")
+        fit(model, x, y, 120)
+        assert not model.optimizer._slots.number("differs")
 
     def test_float64_that_is_float32_in_truth(self, backend):
         """Only JAX without x64 gives less than what was asked for."""
