@@ -25,6 +25,7 @@ __all__ = [
     "MissingHook",
     "RenormStatistics",
     "check_folding",
+    "compiled_as",
     "converts_inputs",
     "gradient_accumulators",
     "has_operation",
@@ -52,6 +53,7 @@ __all__ = [
     "takes_training",
     "tracker_class",
     "variables_of_build",
+    "with_mask",
     "without_calls",
 ]
 
@@ -188,6 +190,11 @@ def optimizers_inside(optimizer: Any) -> list[Any]:
     if several is not None and isinstance(optimizer, several):
         return [optimizer, *_of(optimizer, "optimizers")]
     return [optimizer]
+
+
+def compiled_as(model: keras.Model) -> Any:
+    """The object that each `compile` makes anew; of what is public, nothing tells that a model was compiled again."""
+    return _of(model, "_compile_config")
 
 
 def replica_count(model: keras.Model) -> int:
@@ -374,6 +381,12 @@ def producer_of(tensor: keras.KerasTensor) -> keras.Operation:
 def mask_of(tensor: Any) -> Any:
     """The mask that travels with a tensor; the public `compute_mask` does not read it."""
     return _from("backend", "get_keras_mask")(tensor)
+
+
+def with_mask(tensor: Any, mask: Any) -> Any:
+    """The tensor with a mask that layers and losses find on it; no public function puts one there."""
+    _from("backend", "set_keras_mask")(tensor, mask)
+    return tensor
 
 
 def is_optional(tensor: keras.KerasTensor) -> bool:

@@ -90,6 +90,22 @@ LBFGS = [
     Fault("the first step not of length one", "optimizers/quasi_newton/iteration.py", "arrays.scale(1 / length, g) for g in scaled", "arrays.scale(1.0, g) for g in scaled", RUNS),
     Fault("converged at once", "optimizers/quasi_newton/iteration.py", "verdict.moved & (now.gradient_norm <= settings.gradient_tolerance)", "verdict.moved & (now.gradient_norm <= 1e3 * settings.gradient_tolerance)", RUNS),
     Fault("an absolute guard on curvature", "optimizers/quasi_newton/pairs.py", "    bound = CURVATURE * arrays.unit_roundoff * (arrays.small.sqrt(ss) * arrays.small.sqrt(yy))", "    bound = 1e-10", RUNS),
+    Fault("averages of rejected trials kept", "optimizers/quasi_newton/programs.py", "return old if new is old else arrays.select(is_accepted, new, old)", "return new", "tests/optimizers/quasi_newton/test_full_batch.py -k only_accepted", "torch"),
+    Fault("a miss that shrinks blamed on batches", "optimizers/quasi_newton/consistency.py", "((was(\"trials\") == 0) | shrinks_not)", "(was(\"trials\") >= 0)", "tests/optimizers/quasi_newton/test_optimizer_in_fit.py -k merely_not_convex", "torch"),
+    Fault("batches that differ not told", "optimizers/quasi_newton/consistency.py", "running & is_far &", "running & ~is_far &", "tests/optimizers/quasi_newton/test_optimizer_in_fit.py -k batches_that_differ", "torch"),
+    Fault("an iteration recorded a row late", "optimizers/quasi_newton/iteration_history.py", "arrays.put(held.records, (iterations - 1) % ROWS, row, is_new)", "arrays.put(held.records, iterations % ROWS, row, is_new)", "tests/optimizers/quasi_newton/test_full_batch.py -k one_entry", "torch"),
+    Fault("callbacks by the clock", "optimizers/quasi_newton/full_batch.py", "while self._now.iterations < goal and not self._ended and not interrupt.requested:", "if not self._ended:", "tests/optimizers/quasi_newton/test_full_batch.py -k depend_on_the_machine", "torch"),
+    Fault("a program kept when compiled anew", "optimizers/quasi_newton/full_batch.py", "if kept is None or kept.compiled_as is not compiled:", "if kept is None:", "tests/optimizers/quasi_newton/test_full_batch.py -k compile_renews"),
+    Fault("a program for every call", "optimizers/quasi_newton/full_batch.py", "    if key not in kept.programs:\n", "    if True:\n", "tests/optimizers/quasi_newton/test_full_batch.py -k compile_nothing"),
+    Fault("sums of pieces taken for means", "optimizers/quasi_newton/pieces.py", "return length / samples if rule == MEAN else 1.0", "return length / samples", "tests/optimizers/quasi_newton/test_full_batch.py -k own", "torch"),
+    Fault("masks lost between the passes", "optimizers/quasi_newton/pieces.py", "leaves = map(with_mask, variables[count:], masks)", "leaves = variables[count:]", "tests/optimizers/quasi_newton/test_full_batch.py -k masks_that", "torch"),
+    Fault("pieces of BatchNormalization let in", "optimizers/quasi_newton/pieces.py", "if not same and np.isfinite(together).all():", "if False:", "tests/optimizers/quasi_newton/test_full_batch.py -k depend_on_other", "torch"),
+    Fault("recurrent states handed on", "optimizers/quasi_newton/full_batch_loss.py", "before if state else scope", "scope", "tests/optimizers/quasi_newton/test_full_batch.py -k stateful", "torch"),
+    Fault("recurrent states not put back", "optimizers/quasi_newton/full_batch_loss.py", "for v in (*untrained, *states)]", "for v in untrained]", "tests/optimizers/quasi_newton/test_full_batch.py -k stateful", "torch"),
+    Fault("labels of columns by their first", "optimizers/quasi_newton/full_batch_data.py", "labels.argmax(axis=-1) if labels.shape[-1] != 1 else labels[..., 0]", "labels[..., 0]", "tests/optimizers/quasi_newton/test_full_batch.py -k columns", "torch"),
+    Fault("a bar that stops short", "optimizers/quasi_newton/progress_line.py", "if final or time", "if time", "tests/optimizers/quasi_newton/test_progress_line.py -k ends_full", "torch"),
+    Fault("averages left infinite by a trial", "optimizers/quasi_newton/callbacks.py", "        if all(map(bool, finite)):", "        if True:", "tests/optimizers/quasi_newton/test_callbacks.py -k not_finite", "torch"),
+    Fault("a seed that draws nothing blamed", "optimizers/quasi_newton/randomness.py", "    if unnamed and seeds:", "    if seeds:", "tests/optimizers/quasi_newton/test_full_batch.py -k draw_nothing", "torch"),
 ]  # fmt: skip
 
 FOLDINGS = [

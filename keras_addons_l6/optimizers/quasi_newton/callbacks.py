@@ -5,10 +5,14 @@ from types import FrameType
 from typing import Any
 
 import keras
+from keras import ops
 
+from keras_addons_l6.backends.portable.arrays import Tensor
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
 from keras_addons_l6.optimizers.quasi_newton.lbfgs import LBFGS
 from keras_addons_l6.optimizers.quasi_newton.randomness import RandomStates
+
+__all__ = ["FiniteValues", "StopWhenConverged", "lbfgs_of"]
 
 
 class StopWhenConverged(keras.callbacks.Callback):
@@ -16,9 +20,11 @@ class StopWhenConverged(keras.callbacks.Callback):
 
     After each epoch it adds to the logs, so that the progress bar and the history show them:
     `iterations_accepted`, `evaluations` and `gradient_norm`, the largest component at the accepted point.
-    During `fit` the weights are trial points; validation within `fit` sees the accepted point instead. The
-    first Ctrl-C ends `fit` after the running step: the accepted point is put into the weights and
-    `KeyboardInterrupt` raised (without this callback Keras does so on JAX only).
+    During `fit` the weights are trial points; validation within `fit` sees the accepted point instead. Where a
+    trial left something that is not finite in the model's other variables (in BatchNormalization's averages,
+    say, outside the loss's domain), they get their last finite values back. The first Ctrl-C ends `fit` after
+    the running step: the accepted point is put into the weights and `KeyboardInterrupt` raised (without this
+    callback Keras does so on JAX only).
 
     Args:
         repeats_full_batch: whether each batch of an epoch is the whole data set again, as in
@@ -26,7 +32,7 @@ class StopWhenConverged(keras.callbacks.Callback):
             evaluation is warned about.
         validate_accepted: whether validation within `fit` sees the accepted point; False: the trial, as other
             callbacks do.
-        verbose: 1 prints a line on why `fit` ended; 0 nothing.
+        verbose: 1 prints a line on why `fit` ended; 0 nothing; "auto" does what `fit` was told.
 
     Raises:
         ValueError: in `fit`, where the model's optimizer is no `LBFGS`, or the loss or gradient at the start
@@ -48,7 +54,11 @@ class StopWhenConverged(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, *, repeats_full_batch: bool = False, validate_accepted: bool = True, verbose: int = 1
+        self,
+        *,
+        repeats_full_batch: bool = False,
+        validate_accepted: bool = True,
+        verbose: int | str = "auto",
     ) -> None:
         """Keep the arguments."""
         super().__init__()
@@ -62,14 +72,26 @@ class StopWhenConverged(keras.callbacks.Callback):
         """Find the optimizer, and check what an epoch is made of."""
         self._optimizer = lbfgs_of(self.model)
         self._check_batches(self._optimizer.gradient_accumulation_steps or 1)
-        self.status, self._in_fit = None, True
+        self.status, self._in_fit, self._epoch = None, True, 0
         self._random_states: RandomStates | None = RandomStates(self.model)
+        self._untrained = FiniteValues(self.model)
         self._interrupt = DeferredInterrupt(self._fit_is_running, self._stop)
         self._interrupt.install()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Watch the random numbers that the batch draws."""
+        if self._random_states is not None:
+            self._random_states.begin_batch()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Watch the random numbers that the batch drew."""
+        if self._random_states is not None:
+            self._random_states.end_batch()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Report, warn where the loss is random, and stop where nothing will change any more."""
         optimizer = self._optimizer
+        self._untrained.keep_or_put_back()
         optimizer.check_progress()
         if self._random_states is not None and self._random_states.changed_with_warning():
             self._random_states = None
@@ -80,18 +102,23 @@ class StopWhenConverged(keras.callbacks.Callback):
         if not optimizer.running:
             self.status = optimizer.status
             self.model.stop_training = True
-            if self.verbose:
-                print(f"\nEpoch {epoch + 1}: {self.status}")
+        self._epoch = epoch + 1
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Raise a deferred `KeyboardInterrupt`: the accepted point is in the weights by now."""
+        """Say why `fit` ended; raise a deferred `KeyboardInterrupt`: the accepted point is in the weights by now."""
         self._in_fit = False
+        verbose = (self.params or {}).get("verbose", 1) if self.verbose == "auto" else self.verbose
+        if verbose:
+            why = self.status or f"{self._optimizer.status} when `fit` ended"
+            print(f"\nEpoch {self._epoch}: {why}")
         self._interrupt.remove()
         if self._interrupt.requested:
             raise KeyboardInterrupt
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Show validation the accepted point."""
+        if self._in_fit:
+            self._untrained.keep_or_put_back()
         if self._in_fit and self.validate_accepted:
             self._accepted = self._optimizer.accepted_values()
             self._accepted.__enter__()
@@ -124,6 +151,32 @@ class StopWhenConverged(keras.callbacks.Callback):
                 return True
             frame = frame.f_back
         return False
+
+
+class FiniteValues:
+    """The last finite values of a model's variables that are not trained by their gradients.
+
+    An average that has met a NaN once is NaN for good.
+
+    Args:
+        model: A built model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._variables = [v for v in model.non_trainable_variables if "float" in v.dtype]
+        self._values = self._copies()
+
+    def keep_or_put_back(self) -> None:
+        """Keep the values if all are finite, else put the kept ones back."""
+        finite = [ops.all(ops.isfinite(ops.convert_to_tensor(v))) for v in self._variables]
+        if all(map(bool, finite)):
+            self._values = self._copies()
+            return
+        for variable, value in zip(self._variables, self._values, strict=True):
+            variable.assign(ops.copy(value))  # JAX's trainers delete the arrays that they take from variables
+
+    def _copies(self) -> list[Tensor]:
+        return [ops.copy(ops.convert_to_tensor(v)) for v in self._variables]
 
 
 def lbfgs_of(model: Any) -> LBFGS:

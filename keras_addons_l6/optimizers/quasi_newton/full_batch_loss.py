@@ -1,186 +1,205 @@
 """A compiled model's training loss over the whole data set, as a function of its trainable values."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_addons_l6.backends.portable.arrays import Tensor
+from keras_addons_l6.keras_private import sublayers
 from keras_addons_l6.optimizers.quasi_newton import programs
+from keras_addons_l6.optimizers.quasi_newton.full_batch_data import Data, rows
 from keras_addons_l6.optimizers.quasi_newton.iteration import working_dtype
+from keras_addons_l6.optimizers.quasi_newton.iteration_history import Held
+from keras_addons_l6.optimizers.quasi_newton.randomness import warn_if_random
 
-Data = tuple[Any, Any, Any]  # x, y, sample weights: each a tensor, a list or dict of tensors, or None
+__all__ = ["FullBatch", "StatelessModel", "Total", "worked"]
+
+FEW = 2  # samples of each array on which a model is built and watched once
 
 
 class Total(NamedTuple):
-    """What an evaluation, or its part over some batches, gives."""
+    """What an evaluation, or its part over some samples, gives."""
 
     value: Tensor
-    gradient: tuple[Tensor, ...]
-    carried: tuple[Tensor, ...]
+    gradient: Sequence[Tensor]
+    carried: Sequence[Tensor]
 
 
-class FullBatch:
-    """The model's loss over all samples, in training mode, and its metrics.
-
-    With n samples in batches B it is the sum of |B|/n times the loss of B, so that the loss on average over
-    samples, with weight penalties counted once. Where a loss divides by something else than the number of
-    samples (by the valid time steps under a mask), it is the mean of the batches' losses in that sense.
+class StatelessModel:
+    """A model in training mode as a function of the values of its variables.
 
     Args:
         model: A compiled model.
-        data: Its inputs, targets and sample weights.
-        batch_size: Samples that go through the model at once; None: all.
-
-    Raises:
-        ValueError: where the arrays' lengths differ.
+        sample: Some of its data, on which what it creates at its first call is created.
     """
 
-    def __init__(self, model: Any, data: Data, batch_size: int | None) -> None:
+    def __init__(self, model: Any, sample: Data) -> None:
         self.model = model
-        self.data = keras.tree.map_structure(_as_keras_takes_it, data)
-        self._samples = _samples(self.data)
-        self._batch = min(batch_size or self._samples, self._samples)
         self._training = _training_argument(model)
-        _build(model, self._slice(self.data, 0, 1), self._training)
+        self._build(sample)
         self.trainable = list(model.trainable_variables)
-        self.carried = list(model.non_trainable_variables)
+        # Keras keeps recurrent states out of a model's variables.
+        states = [v for layer in _stateful(model) for v in _leaves(layer.states)]
+        self.carried = [*model.non_trainable_variables, *states]
+        self._is_state = [False] * len(model.non_trainable_variables) + [True] * len(states)
         # Torch's own modules hold their parameters themselves, so there the values go into the variables.
         self._in_place = keras.backend.backend() == "torch"
+
+    def place(self, trainable: Sequence[Tensor]) -> list[Tensor]:
+        """The values as what the loss is differentiated by."""
+        if not self._in_place:
+            return list(trainable)
+        for variable, value in zip(self.trainable, trainable, strict=True):
+            variable.assign(value)
+        return [v.value for v in self.trainable]
+
+    def scope(self, trainable: Sequence[Tensor], carried: Sequence[Tensor]) -> keras.StatelessScope:
+        """A scope in which the model's variables have these values."""
+        values = (*trainable, *carried)
+        mapping = list(zip((*self.trainable, *self.carried), values, strict=True))
+        return keras.StatelessScope(state_mapping=mapping, collect_losses=True)
+
+    def carried_after(self, scope: keras.StatelessScope, carried: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The untrained variables after a call; recurrent states begin each evaluation as they were."""
+        found = zip(self.carried, carried, self._is_state, strict=True)
+        return tuple(before if state else scope.get_current_value(v) for v, before, state in found)
+
+    @property
+    def is_stateful(self) -> bool:
+        """Whether recurrent layers hand their states from one call to the next."""
+        return any(self._is_state)
+
+    def call(self, batch: Data) -> tuple[Any, Tensor]:
+        """The outputs, and the loss."""
+        y_pred = self.model(batch.x, training=True)
+        return y_pred, self.loss(batch, y_pred)
+
+    def loss(self, batch: Data, y_pred: Any) -> Tensor:
+        """The model's loss for outputs, as a number."""
+        x, y, sample_weight = batch
+        loss = self.model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **self._training)
+        return ops.reshape(loss, ())
+
+    def _build(self, sample: Data) -> None:
+        """Create what the model, its loss and its metrics create when first called; change nothing else."""
+        untrained = [v for v in self.model.variables if not v.trainable]
+        states = [v for layer in _stateful(self.model) if layer.built for v in _leaves(layer.states)]
+        before = [(v, ops.copy(ops.convert_to_tensor(v))) for v in (*untrained, *states)]
+        y_pred = self.model(sample.x, training=False)
+        self.loss(sample, y_pred)
+        self.model.compute_metrics(sample.x, sample.y, y_pred, sample.sample_weight)
+        self.model.reset_metrics()
+        for variable, value in before:
+            variable.assign(value)
+
+
+class FullBatch:
+    """The loss over all samples, in training mode, and the metrics.
+
+    Args:
+        model: A compiled model.
+        data: Of the shapes and dtypes that all later data have.
+        samples: How many there are; None: sets of points of different lengths.
+        in_pieces: From the stateless model to the evaluation of an objective whose samples go through the
+            model in pieces; None: they go through it at once.
+        batch_size: Samples of a piece.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data: Data,
+        samples: int | None,
+        batch_size: int | None,
+        in_pieces: Callable[["StatelessModel"], programs.Evaluate] | None = None,
+    ) -> None:
+        self._samples = samples
+        self._batch = samples if samples is None or batch_size is None else min(batch_size, samples)
+        few = _few(model, data, self._batch)
+        self._stateless = StatelessModel(model, few)
+        self.trainable, self.carried = self._stateless.trainable, self._stateless.carried
+        self._pieces = None if in_pieces is None else in_pieces(self._stateless)
         self._differentiated = programs.value_and_gradient(self._loss)
         self._update_metrics = programs.compile_program(self._metrics_of_batch)
+        warn_if_random(model, self.carried, lambda: self._loss(*self.values(), few))
 
     def values(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Current values of the trainable variables, and of the others where they are carried along."""
+        """Copies of the values of the trainable variables, in their working dtypes, and of the others."""
         trainable = tuple(
             ops.cast(
                 ops.copy(ops.convert_to_tensor(v)), working_dtype(keras.backend.standardize_dtype(v.dtype))
             )
             for v in self.trainable
         )
-        return trainable, () if self._in_place else tuple(ops.convert_to_tensor(v) for v in self.carried)
-
-    def values_of_all(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Copies of the values that `publish` writes, those included that are updated in place."""
-        copies = [ops.copy(ops.convert_to_tensor(v)) for v in (*self.trainable, *self.carried)]
-        return copies[: len(self.trainable)], copies[len(self.trainable) :]
+        return trainable, tuple(ops.copy(ops.convert_to_tensor(v)) for v in self.carried)
 
     def publish(self, trainable: Sequence[Tensor], carried: Sequence[Tensor]) -> None:
         """Write values into the model's variables."""
-        for variable, value in zip(self.trainable, trainable, strict=True):
+        variables = (*self.trainable, *self.carried)
+        for variable, value in zip(variables, (*trainable, *carried), strict=True):
             variable.assign(ops.copy(value))  # JAX's trainers delete the arrays that they take from variables
-        # Nothing is carried where the model is updated in place.
-        for variable, value in zip(self.carried, carried, strict=False):
-            variable.assign(ops.copy(value))
 
-    def evaluate(self, trial: Sequence[Tensor], carried: Sequence[Tensor], data: Data) -> Total:
+    def evaluate(self, trial: Sequence[Tensor], held: Held, data: Data) -> Total:
         """The loss, its gradient, and what the layers' own updates make of the other variables."""
-        if self._batch == self._samples:
-            return self._of_batch(trial, carried, data, self._samples)
-        whole, rest = divmod(self._samples, self._batch)
+        trial = self._stateless.place(trial)
+        if self._pieces is not None:
+            return Total(*self._pieces(trial, held.carried, data))
+        value, gradient, carried = self._differentiated(trial, held.carried, data)
+        return Total(*worked(value, gradient), carried)
 
-        def add(i: Any, total: Total) -> Total:
-            more = self._of_batch(
-                trial, total.carried, self._slice(data, i * self._batch, self._batch), self._batch
-            )
-            return _sum(total, more)
-
-        _, total = programs.repeat(
-            lambda counted: counted[0] < whole,
-            lambda counted: (counted[0] + 1, add(*counted)),
-            (programs.count_on_device(0), self._nothing(trial, carried)),
-        )
-        if rest:
-            last = self._slice(data, whole * self._batch, rest)
-            total = _sum(total, self._of_batch(trial, total.carried, last, rest))
-        return total
-
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, data: Data) -> dict[str, float]:
         """The compiled metrics over all samples, at the values the model holds now."""
-        model = self.model
+        model = self._stateless.model
         if len(model.metrics) <= 1:  # the loss alone
             return {}
         model.reset_metrics()
         values = tuple(ops.convert_to_tensor(v) for v in model.metrics_variables)
-        trainable, carried = self.values_of_all()
-        for start in range(0, self._samples, self._batch):
-            batch = self._slice(self.data, start, min(self._batch, self._samples - start))
+        trainable, carried = (
+            tuple(map(ops.convert_to_tensor, part)) for part in (self.trainable, self.carried)
+        )
+        for batch in self._batches(data):
             values = self._update_metrics(values, trainable, carried, batch)
         for variable, value in zip(model.metrics_variables, values, strict=True):
             variable.assign(value)
         return {name: float(value) for name, value in model.get_metrics_result().items()}
 
-    def _nothing(self, trial: Sequence[Tensor], carried: Sequence[Tensor]) -> Total:
-        dtypes = [working_dtype(keras.backend.standardize_dtype(x.dtype)) for x in trial]
-        zeros = tuple(ops.zeros(x.shape, dtype) for x, dtype in zip(trial, dtypes, strict=True))
-        return Total(ops.zeros((), _widest(dtypes)), zeros, tuple(carried))
-
-    def _of_batch(
-        self, trial: Sequence[Tensor], carried: Sequence[Tensor], batch: Data, samples: int
-    ) -> Total:
-        """A batch's share of the loss and of its gradient."""
-        if self._in_place:
-            for variable, value in zip(self.trainable, trial, strict=True):
-                variable.assign(value)
-            trial = [v.value for v in self.trainable]
-        value, gradient, carried = self._differentiated(list(trial), carried, batch)
-        share = samples / self._samples
-        dtypes = [working_dtype(keras.backend.standardize_dtype(g.dtype)) for g in gradient]
-        shares = tuple(ops.cast(g, dtype) * share for g, dtype in zip(gradient, dtypes, strict=True))
-        return Total(ops.cast(value, _widest(dtypes)) * share, shares, tuple(carried))
+    def _batches(self, data: Data) -> list[Data]:
+        """The data as they go through the model."""
+        if self._samples is None or self._batch is None or self._batch == self._samples:
+            return [data]
+        starts = range(0, self._samples, self._batch)
+        return [rows(data, start, min(self._batch, self._samples - start)) for start in starts]
 
     def _loss(
-        self, trainable: Sequence[Tensor], carried: Sequence[Tensor], batch: Data
+        self, trainable: Sequence[Tensor], carried: Sequence[Tensor], data: Data
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """The compiled loss of a batch, and the other variables' next values."""
-        if self._in_place:
-            return ops.reshape(self._call(batch)[1], ()), ()
-        mapping = [*zip(self.trainable, trainable, strict=True), *zip(self.carried, carried, strict=True)]
-        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
-            loss = self._call(batch)[1]
-        return ops.reshape(loss, ()), tuple(scope.get_current_value(v) for v in self.carried)
+        """The compiled loss, and the other variables' next values."""
+        with self._stateless.scope(trainable, carried) as scope:
+            loss = self._stateless.call(data)[1]
+        return loss, self._stateless.carried_after(scope, carried)
 
     def _metrics_of_batch(
         self, values: Sequence[Tensor], trainable: Sequence[Tensor], carried: Sequence[Tensor], batch: Data
     ) -> tuple[Tensor, ...]:
         """The metrics' states after a batch; the model's own are left as they are."""
-        variables = (*self.model.metrics_variables, *self.trainable, *self.carried)
+        model = self._stateless.model
+        variables = (*model.metrics_variables, *self.trainable, *self.carried)
         mapping = list(zip(variables, (*values, *trainable, *carried), strict=True))
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
-            x, y, sample_weight = batch
-            self.model.compute_metrics(x, y, self._call(batch)[0], sample_weight)
-        return tuple(scope.get_current_value(v) for v in self.model.metrics_variables)
-
-    def _call(self, batch: Data) -> tuple[Any, Tensor]:
-        """The model's outputs in training mode, and its loss."""
-        x, y, sample_weight = batch
-        y_pred = self.model(x, training=True)
-        return y_pred, self.model.compute_loss(
-            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **self._training
-        )
-
-    def _slice(self, data: Data, start: Any, length: int) -> Data:
-        """Some samples of the data."""
-
-        def rows(x: Any) -> Any:
-            rest = tuple(x.shape)[1:]
-            # JAX wants the starts of one dtype.
-            return ops.slice(x, (start, *[start * 0] * len(rest)), (length, *rest))
-
-        return keras.tree.map_structure(lambda x: None if x is None else rows(x), data)
+            y_pred, _ = self._stateless.call(batch)
+            model.compute_metrics(batch.x, batch.y, y_pred, batch.sample_weight)
+        return tuple(scope.get_current_value(v) for v in model.metrics_variables)
 
 
-def _sum(total: Total, more: Total) -> Total:
-    """Shares added up; what is carried along is the later one's."""
-    gradient = tuple(g + h for g, h in zip(total.gradient, more.gradient, strict=True))
-    return Total(total.value + more.value, gradient, more.carried)
-
-
-def _widest(dtypes: Sequence[str]) -> str:
-    return "float64" if "float64" in dtypes else "float32"
+def worked(value: Tensor, gradient: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A value and its gradient in the dtypes that the method works in."""
+    dtypes = [working_dtype(keras.backend.standardize_dtype(g.dtype)) for g in gradient]
+    widest = "float64" if "float64" in dtypes else "float32"
+    typed = tuple(ops.cast(g, dtype) for g, dtype in zip(gradient, dtypes, strict=True))
+    return ops.cast(value, widest), typed
 
 
 def _training_argument(model: Any) -> dict[str, bool]:
@@ -190,42 +209,26 @@ def _training_argument(model: Any) -> dict[str, bool]:
     return {"training": True} if named else {}
 
 
-def _build(model: Any, sample: Data, training: dict[str, bool]) -> None:
-    """Create what the model, its loss and its metrics create when first called."""
-    x, y, sample_weight = sample
-    y_pred = model(x, training=False)
-    model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **training)
-    model.compute_metrics(x, y, y_pred, sample_weight)
-    model.reset_metrics()
+def _stateful(model: Any) -> list[Any]:
+    """The recurrent layers that hand their states on."""
+    layers = sublayers(model)
+    return [layer for layer in layers if isinstance(layer, keras.layers.RNN) and layer.stateful]
 
 
-def _as_keras_takes_it(array: Any) -> Any:
-    """An array as `fit` would hand it to the model: a tensor, real numbers in `keras.config.floatx()`."""
-    if array is None:
-        return None
-    if not ops.is_tensor(array):
-        array = np.asarray(array)
-        if array.dtype.kind not in "fiub":
-            raise ValueError(
-                "`fit_full_batch` takes arrays, or lists or dicts of arrays. For a dataset or a generator "
-                f"use `fit` with `LBFGS(gradient_accumulation_steps=...)`. Received dtype: {array.dtype}."
-            )
-    is_real = "float" in keras.backend.standardize_dtype(array.dtype)
-    tensor = ops.convert_to_tensor(array, keras.config.floatx() if is_real else None)
-    distribution = keras.distribution.distribution() if keras.backend.backend() == "jax" else None
-    if distribution is None:
-        return tensor
-    return keras.distribution.distribute_tensor(tensor, distribution.get_data_layout(tuple(tensor.shape)))
+def _leaves(states: Any) -> list[Any]:
+    """The variables in nested lists; to Keras's trees the lists that a layer tracks are leaves."""
+    return [v for part in states for v in _leaves(part)] if isinstance(states, list | tuple) else [states]
 
 
-def _samples(data: Data) -> int:
-    """The common length of the arrays."""
-    arrays = [x for x in keras.tree.flatten(data) if x is not None]
-    if not arrays or any(len(x.shape) == 0 for x in arrays):
-        raise ValueError("`fit_full_batch` needs arrays with samples along their first axis.")
-    lengths = {int(x.shape[0]) for x in arrays}
-    if len(lengths) > 1 or 0 in lengths:
-        raise ValueError(
-            f"All arrays must have the same number of samples, and at least one. Received: {sorted(lengths)}."
-        )
-    return lengths.pop()
+def _few(model: Any, data: Data, batch: int | None) -> Data:
+    """A few samples of each array; those of a piece, or all, where the model knows how many there must be."""
+    shapes = [x.shape for x in getattr(model, "inputs", None) or ()]
+    is_fixed = _stateful(model) or any(shape[0] is not None for shape in shapes if len(shape))
+    if is_fixed and batch is None:
+        return data
+    most = batch if is_fixed and batch is not None else FEW
+
+    def some(x: Any) -> Any:
+        return None if x is None else rows(x, 0, min(most, int(x.shape[0])))
+
+    return Data(*(keras.tree.map_structure(some, part) for part in data))

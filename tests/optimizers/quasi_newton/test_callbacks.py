@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from keras_addons_l6 import LBFGS, StopWhenConverged
+from keras_addons_l6.optimizers.quasi_newton.callbacks import FiniteValues
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
-from tests.optimizers.quasi_newton.models import QUICK, curve, fit, network
+from tests.optimizers.quasi_newton.models import QUICK, curve, fit, model_of_logarithms, network
 
 # Keras's variables on NumPy 2; `pytest.warns` emits it again without the module that it came from.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -25,7 +26,7 @@ def line(**arguments):
 class TestStopping:
     def test_it_stops_says_why_and_fills_the_logs(self, capsys):
         model, x, y = line()
-        stop = StopWhenConverged()
+        stop = StopWhenConverged(verbose=1)
         history = fit(model, x, y, 50, [stop])
         assert len(history.epoch) < 15
         assert (
@@ -38,10 +39,17 @@ class TestStopping:
         assert history.history["iterations_accepted"][-1] == model.optimizer.iterations_accepted
         assert history.history["gradient_norm"][-1] <= 1e-4 < history.history["gradient_norm"][0]
 
-    def test_silent(self, capsys):
+    def test_silent_as_fit_is_told(self, capsys):
         model, x, y = line()
-        fit(model, x, y, 50, [StopWhenConverged(verbose=0)])
+        fit(model, x, y, 50, [StopWhenConverged()])
         assert capsys.readouterr().out == ""
+        fit(model, x, y + 1, 50, [StopWhenConverged()], verbose=2)
+        assert "converged: no component" in capsys.readouterr().out
+
+    def test_it_says_that_the_epochs_were_too_few(self, capsys):
+        x, y = curve()
+        fit(network(LBFGS()), x, y, 3, [StopWhenConverged(verbose=1)])
+        assert "Epoch 3: running when `fit` ended" in capsys.readouterr().out
 
     def test_a_run_that_stalls_stops_too_and_is_not_called_converged(self):
         x, y = curve()
@@ -70,6 +78,25 @@ class TestStopping:
         with pytest.warns(UserWarning, match="slopes alone"):
             history = fit(model, x, y, 30, [StopWhenConverged(verbose=0)])
         assert len(history.epoch) < 30
+
+
+class TestUntrainedState:
+    def test_no_trial_leaves_behind_what_is_not_finite(self):
+        """Validation, which comes before the end of an epoch, sees none of it either."""
+        model, x, y = model_of_logarithms(LBFGS())
+        losses = fit(model, x, y, 60, [StopWhenConverged()], validation_data=(x, y)).history
+        assert not np.isfinite(losses["loss"]).all(), "no trial was infinite"
+        assert np.isfinite(losses["val_loss"]).all()
+        assert np.isfinite(model.predict(x, verbose=0)).all()
+
+    def test_finite_values_follow_their_variables(self):
+        model, _, _ = model_of_logarithms(LBFGS())
+        mean = model.layers[1].moving_mean
+        kept = FiniteValues(model)
+        for value, expected in ((2.0, 2.0), (float("nan"), 2.0), (float("inf"), 2.0), (3.0, 3.0)):
+            mean.assign([value])
+            kept.keep_or_put_back()
+            assert model.layers[1].get_weights()[2] == expected
 
 
 class TestValidation:
@@ -125,6 +152,13 @@ class TestBatches:
         with pytest.warns(UserWarning, match="draw random numbers") as caught:
             fit(model, x, y, 3, [StopWhenConverged(verbose=0)])
         assert len([w for w in caught if "random numbers" in str(w.message)]) == 1
+
+    def test_layers_with_a_seed_that_draw_nothing(self):
+        """Warnings are errors here."""
+        model = keras.Sequential([keras.Input((3, 1)), keras.layers.LSTM(2), keras.layers.Dropout(0.0)])
+        model.compile(optimizer=LBFGS(), loss="mse", **QUICK)
+        x = np.linspace(-1, 1, 15).reshape(5, 3, 1)
+        fit(model, x, np.zeros((5, 2)), 3, [StopWhenConverged()])
 
 
 @pytest.fixture
