@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.benchmarks import gpu, layers, memory, methods, report, shapes, timing
+from tests.benchmarks import fold_then_quantize, gpu, layers, memory, methods, report, shapes, timing
 from tests.benchmarks.__main__ import PARTS
 from tests.benchmarks.part import FULL_PARTS, QUICK_PARTS
 from tests.benchmarks.rows import KERAS, OURS, Row, median_of
@@ -179,3 +179,16 @@ def test_chart_is_drawn(tmp_path):
     ]
     report.chart({"JAX": growth}, {"JAX": batches}, tmp_path / "chart.svg")
     assert (tmp_path / "chart.svg").stat().st_size > 1000
+
+
+def test_folding_first_leaves_no_batch_norm_to_a_quantized_network():
+    accuracy, *alone, after, agreement, left = fold_then_quantize.measure(
+        fold_then_quantize.dense_network,
+        fold_then_quantize.keras_int8,
+        seed=0,
+        data=fold_then_quantize.digits(),
+    )
+    assert alone[-1] == 2
+    assert left == 0
+    assert min(accuracy, after) > 0.9
+    assert agreement > 0.9
