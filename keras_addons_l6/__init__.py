@@ -24,6 +24,7 @@ if _typing.TYPE_CHECKING:
         fold_batch_norm,
         fold_with_report,
         inspect_batch_norm,
+        verify_folding,
     )
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ __all__ = [
     "fold_with_report",
     "inspect_batch_norm",
     "minimize",
+    "verify_folding",
 ]
 
 # Imported on first use: unlike the classes above, folding registers nothing with Keras.
@@ -59,6 +61,7 @@ _LATER = {
     "fold_batch_norm": "folding",
     "fold_with_report": "folding",
     "inspect_batch_norm": "folding",
+    "verify_folding": "folding",
 }
 
 

@@ -6,7 +6,8 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,8 +16,14 @@ import keras
 import keras_addons_l6
 from keras_addons_l6.folding import FoldingError, fold_with_report, inspect_batch_norm
 from keras_addons_l6.folding.errors import one_line
-from keras_addons_l6.folding.exporting.destination import free_destination, written_whole
-from keras_addons_l6.folding.exporting.export import FORMATS, export_folded
+from keras_addons_l6.folding.exporting.destination import as_full_disk, free_destination, written_whole
+from keras_addons_l6.folding.exporting.export import export_folded
+from keras_addons_l6.folding.exporting.formats import FORMATS, checked_destination
+
+__all__ = ["main"]
+
+_SUFFIXES = (".keras", ".h5", ".hdf5")
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # how every HDF5 file begins
 
 EXIT_BAD_INPUT = 2  # argparse's own
 EXIT_NOT_FOLDED = 1
@@ -32,6 +39,10 @@ class _Parser(argparse.ArgumentParser):
 
 class _BadInput(Exception):
     """Something the user gave that cannot be used; the message is one line."""
+
+
+class _Failed(Exception):
+    """Folding or exporting that ended in an error which nobody foresaw."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except FoldingError as error:
+    except (FoldingError, _Failed) as error:
         return _fail(error, EXIT_NOT_FOLDED)
     except (_BadInput, ValueError, OSError) as error:
         return _fail(error, EXIT_BAD_INPUT)
@@ -68,7 +79,7 @@ def _fail(error: object, status: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m keras_addons_l6",
-        description="Fold the BatchNorm layers of a saved Keras model into their neighbours, with proof.",
+        description="Fold the BatchNorm layers of a saved Keras model into their neighbours, and check it.",
         epilog="The Keras backend is the one that KERAS_BACKEND or keras.json names. Exit status: 0 done; "
         "1 the model could not be folded or exported right; 2 bad arguments, paths or files. Unless it is 0, "
         "nothing has been written.",
@@ -126,7 +137,9 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         "destination", metavar="DEST", help="the file to write, or for tf_saved_model the directory"
     )
     command.add_argument(
-        "--format", choices=FORMATS, default="tf_saved_model", help="the format (default: %(default)s)"
+        "--format",
+        choices=FORMATS,
+        help="the format (default: what the suffix of DEST says; without a suffix, tf_saved_model)",
     )
     _add_proof(command)
     command.add_argument(
@@ -170,35 +183,57 @@ def _option(text: str) -> tuple[str, object]:
         return name, value
 
 
+@contextlib.contextmanager
+def _working() -> Iterator[None]:
+    """Let every error of the work itself, whatever its kind, end as a fold that failed; those of files pass."""
+    try:
+        yield
+    except (FoldingError, OSError):
+        raise
+    except Exception as error:  # a layer's own code may raise anything
+        raise _Failed(f"{type(error).__name__}: {one_line(error)}") from error
+
+
 def _inspect(arguments: argparse.Namespace) -> None:
     model = _load(arguments)
-    report = inspect_batch_norm(model)
+    with _working():
+        report = inspect_batch_norm(model)
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else report)
 
 
 def _fold(arguments: argparse.Namespace) -> None:
     destination = free_destination(arguments.out, arguments.overwrite)
-    if destination.suffix not in (".keras", ".h5"):
+    if destination.suffix not in _SUFFIXES:
         raise _BadInput(f"--out must end with .keras or .h5; got '{arguments.out}'")
     model = _load(arguments)
-    folding = fold_with_report(model, tolerance=arguments.tolerance)
-    with written_whole(destination, arguments.overwrite) as path:
-        folding.model.save(path)
+    with _working():
+        folding = fold_with_report(model, tolerance=arguments.tolerance)
+        with written_whole(destination, arguments.overwrite) as path:
+            _save(folding.model, path)
     print(folding.report)
     print(f"Saved the folded model at '{destination}'")
-    if (check := folding.verification) is not None:
-        print(f"Largest difference from the model before: {check.error:.1e}, {check.tolerance:.1e} allowed")
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    try:
+        model.save(path)
+    except Exception as error:  # zip and HDF5 have errors of their own for a full disk
+        as_full_disk(error, path)
+        raise
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    export_folded(
-        _load(arguments),
-        arguments.destination,
-        arguments.format,
-        overwrite=arguments.overwrite,
-        tolerance=arguments.tolerance,
-        **dict(arguments.options),
-    )
+    checked_destination(arguments.destination, arguments.format, arguments.overwrite)
+    model = _load(arguments)
+    with _working():
+        export_folded(
+            model,
+            arguments.destination,
+            arguments.format,
+            overwrite=arguments.overwrite,
+            tolerance=arguments.tolerance,
+            **dict(arguments.options),
+        )
 
 
 def _load(arguments: argparse.Namespace) -> keras.Model:
@@ -209,10 +244,19 @@ def _load(arguments: argparse.Namespace) -> keras.Model:
     if not path.is_file():
         found = "is a directory" if path.is_dir() else "does not exist"
         raise _BadInput(f"'{path}' {found}; a .keras or .h5 file is wanted")
+    if not _is_saved_model(path):
+        raise _BadInput(f"cannot load '{path}': it is no saved Keras model; a .keras or .h5 file is wanted")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=not arguments.unsafe)
     except Exception as error:  # whatever a broken file or a layer's own constructor raises
         raise _BadInput(f"cannot load '{path}': {_cause(error)}{_hint(error)}") from error
+
+
+def _is_saved_model(path: Path) -> bool:
+    """Whether a file is of the kind its suffix says; what is neither Keras calls "not found"."""
+    with path.open("rb") as file:
+        start = file.read(len(_HDF5))
+    return path.suffix in _SUFFIXES and (start == _HDF5 or zipfile.is_zipfile(path))
 
 
 def _import(module: str) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "RenormStatistics",
     "check_folding",
     "compiled_as",
+    "compute_in",
     "converts_inputs",
     "gradient_accumulators",
     "has_operation",
@@ -281,6 +282,7 @@ def check_folding() -> None:
     sublayers(model)
     tracker_class()
     _check_kept_calls(layer)
+    compute_in(layer, layer.dtype_policy)
 
 
 @functools.cache
@@ -457,6 +459,12 @@ def without_calls(state: dict[str, Any]) -> dict[str, Any]:
         # Among torch's modules of a layer are its parameters, which are made again from the copy's variables.
         state["_modules"] = {k: v for k, v in state["_modules"].items() if k != "_torch_params"}
     return state | {name: [] for name in _CALLS}
+
+
+def compute_in(layer: keras.Layer, policy: keras.DTypePolicy) -> None:
+    """Let a layer compute by another policy; the public setter writes into a map that other layers share."""
+    _of(layer, "_dtype_policy")
+    vars(layer)["_dtype_policy"] = policy
 
 
 def _check_kept_calls(layer: keras.Layer) -> None:

@@ -25,6 +25,8 @@ NUMERICS = "tests/backends/test_numerics.py"
 BATCH = "tests/layers/test_batch_norm.py"
 GROUP = "tests/layers/test_group_norm.py"
 RUNS = "tests/properties/test_lbfgs_runs.py"
+PROOF = "tests/folding/test_proof.py"
+EXPORT = "tests/export/test_export_folded.py"
 FOLDING = "tests/folding/test_awkward_models.py"
 
 OPTIMIZERS = [
@@ -129,4 +131,21 @@ FOLDINGS = [
     Fault("an activation ignored", "folding/planning/absorb.py", "getattr(layer, \"activation\", keras.activations.linear) is not keras.activations.linear", "False", FOLDING, "torch"),
 ]  # fmt: skip
 
-FAULTS = [*OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS]
+PROOFS = [
+    Fault("one scale for all channels", "folding/proving/comparison.py", "    if axis is None or array.ndim == 0 or array.size == array.shape[axis]:", "    if True:", PROOF + " -k one_scale"),
+    Fault("errors of folds left to add up", "folding/proving/side_by_side.py", "                b.set(spot, a.value(spot))\n", "                pass\n", "tests/folding/test_promises.py -k chaotic"),
+    Fault("blind outputs taken for good", "folding/proving/outputs.py", "    return bool(effect.difference[0] > row.tolerance * effect.spread[0])", "    return True", PROOF + " -k outputs_alone"),
+    Fault("a caller's inputs ignored", "folding/proving/trial.py", "    if inputs is not None:", "    if False:", PROOF + " -k constant_is_not_seen"),
+    Fault("weights of other layers not compared", "folding/proving/verify.py", "        _require_same_weights(model, tape, origin)\n", "        pass\n", PROOF + " -k 'planted and constant'"),
+    Fault("half precision compared in half", "folding/proving/verify.py", "self.wide = self.half and not self.rounded", "self.wide = False", PROOF + " -k 'planted and mixed'"),
+    Fault("a head compared behind its softmax", "folding/proving/float32_copy.py", "    vars(shadow)[\"activation\"] = keras.activations.linear\n", "", PROOF + " -k before_its_activation"),
+    Fault("tensors on the way taken for equal", "folding/building/origin.py", "    return behind & before", "    return set()", PROOF + " -k moved_forward"),
+    Fault("a check that saw nothing accepted", "folding/proving/verification.py", "        return any(each.seen for each in self.folds or self.outputs)", "        return True", PROOF + " -k constant_is_not_seen"),
+    Fault("a spoiled artifact written", "folding/exporting/export.py", "    if row.refused:", "    if False:", EXPORT + " -k spoiled_artifact"),
+    Fault("the suffix ignored", "folding/exporting/formats.py", "format or said or", "format or", EXPORT + " -k suffix_says"),
+    Fault("a full disk called a failed export", "folding/exporting/destination.py", "            raise OSError(errno.ENOSPC, said, str(path.name)) from error", "            return", EXPORT + " -k dies_half_way"),
+    Fault("two names shortened alike", "folding/report.py", "if each not in taken", "if each", "tests/folding/test_promises.py -k shortened"),
+    Fault("an error of the fold taken for bad input", "__main__.py", "        raise _Failed(f", "        raise _BadInput(f", "tests/test_command_line.py -k fold_itself"),
+]  # fmt: skip
+
+FAULTS = [*OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS, *PROOFS]

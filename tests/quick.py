@@ -30,6 +30,7 @@ ROWS = [
     # what folding decides is no backend's business, and what it computes is NumPy's
     Quick("tests/folding/test_applications.py", ("torch",)),
     Quick("tests/folding/test_awkward_models.py", ("torch",), one_in=5),
+    Quick("tests/folding/test_proof.py", ("torch",), one_in=4),
     Quick("tests/properties/test_folding.py", ("torch",), one_in=5),
     # every layer in every format: TensorFlow has the most formats
     Quick("tests/export/test_layers.py", ("tensorflow",), one_in=5),

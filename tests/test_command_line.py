@@ -74,7 +74,9 @@ def test_fold_saves_a_model_that_agrees(model_path, tmp_path, suffix, capsys):
     assert _run("fold", model_path, "--out", out) == 0
     printed = capsys.readouterr().out
     assert f"Saved the folded model at '{out}'" in printed
+    assert "Largest error" in printed
     assert "allowed" in printed
+    assert max(map(len, printed.split("Saved")[0].splitlines())) <= 80
     folded, model = keras.saving.load_model(out, compile=False), keras.saving.load_model(model_path)
     assert "norm" not in [layer.name for layer in folded.layers]
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
@@ -94,6 +96,7 @@ def test_export_says_the_difference(model_path, tmp_path, capsys):
 def test_export_passes_options_on(model_path, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(command_line, "export_folded", lambda *args, **kwargs: seen.update(kwargs))
+    monkeypatch.setattr(command_line, "checked_destination", lambda *args: None)
     options = ["--option", "opset_version=18", "--option", "mode=fast", "--tolerance", "1e-3"]
     assert _run("export", model_path, tmp_path / "out.onnx", "--format", "onnx", *options) == 0
     assert seen == {"opset_version": 18, "mode": "fast", "tolerance": 1e-3, "overwrite": False}
@@ -123,6 +126,7 @@ def test_existing_destination_is_refused_and_kept(model_path, tmp_path, capsys):
         (["inspect", "."], "'.' is a directory"),
         (["inspect", "broken.keras"], "cannot load 'broken.keras'"),
         (["inspect", "broken.h5"], "cannot load 'broken.h5'"),
+        (["inspect", "notes.txt"], "'notes.txt': it is no saved Keras model"),
         (["inspect", "model.keras", "--import", "no_such_module"], "cannot import 'no_such_module'"),
         (["inspect", "model.keras", "--import", "raises"], "RuntimeError: on purpose"),
         (["fold", "model.keras"], "required: --out"),
@@ -133,6 +137,8 @@ def test_existing_destination_is_refused_and_kept(model_path, tmp_path, capsys):
         (["export", "model.keras"], "required: DEST"),
         (["export", "model.keras", "out", "--format", "pickle"], "invalid choice: 'pickle'"),
         (["export", "model.keras", "out", "--format", "openvino"], "ends with .xml"),
+        (["export", "model.keras", "out.onnx", "--format", "tf_saved_model"], "but got 'out.onnx'"),
+        (["export", "model.keras", "out.keras"], "which is no export format"),
         (["export", "model.keras", "nowhere/out"], "does not exist; create it first"),
         (["export", "model.keras", "out", "--option", "opset"], "KEY=VALUE is wanted"),
     ],
@@ -140,7 +146,7 @@ def test_existing_destination_is_refused_and_kept(model_path, tmp_path, capsys):
 def test_bad_input_ends_with_one_line_and_status_2(arguments, message, model_path, capsys, monkeypatch):
     monkeypatch.chdir(model_path.parent)
     monkeypatch.syspath_prepend(model_path.parent)
-    for name in ("broken.keras", "broken.h5"):
+    for name in ("broken.keras", "broken.h5", "notes.txt"):
         (model_path.parent / name).write_text("not a model")
     (model_path.parent / "raises.py").write_text("raise RuntimeError('on purpose')")
     before = _names(model_path.parent)
@@ -167,6 +173,29 @@ def test_fold_past_its_tolerance_ends_with_status_1_and_writes_nothing(model_pat
     model.save(model_path)
     assert _run("fold", model_path, "--out", tmp_path / "folded.keras", "--tolerance", "1e-30") == 1
     assert "tolerance" in _one_line_error(capsys)
+    assert _names(tmp_path) == ["model.keras"]
+
+
+def test_an_error_of_the_fold_itself_ends_with_status_1(model_path, tmp_path, capsys, monkeypatch):
+    """A ValueError out of Keras is no bad input."""
+
+    def fails(*args, **kwargs):
+        raise ValueError("shapes do not match")
+
+    monkeypatch.setattr(command_line, "fold_with_report", fails)
+    assert _run("fold", model_path, "--out", tmp_path / "folded.keras") == 1
+    assert "ValueError: shapes do not match" in _one_line_error(capsys)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(model_path, tmp_path, capsys, monkeypatch):
+    def full(self, path, **kwargs):
+        raise RuntimeError("unable to flush, errno = 28, error message = 'No space left on device'")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    assert _run("fold", model_path, "--out", tmp_path / "folded.keras") == 2
+    said = _one_line_error(capsys)
+    assert "No space left on device; nothing was written" in said
+    assert "fold" not in said.split("error:")[1].replace("folded.keras", "")
     assert _names(tmp_path) == ["model.keras"]
 
 

@@ -12,11 +12,15 @@ from keras_addons_l6.folding.building.rewrite import build, dropped_settings
 from keras_addons_l6.folding.planning.batch_norm import is_batch_norm
 from keras_addons_l6.folding.planning.plan import Decision, Plan, make_plan
 from keras_addons_l6.folding.progress import Progress
-from keras_addons_l6.folding.proving.verify import Verification, verify_folding
+from keras_addons_l6.folding.proving.comparison import Comparison
+from keras_addons_l6.folding.proving.verification import Verification
+from keras_addons_l6.folding.proving.verify import verify as verify_built
 from keras_addons_l6.folding.reason import Reason
 from keras_addons_l6.folding.recording.trace import record
 from keras_addons_l6.folding.report import BatchNormRow, FoldingReport
 from keras_addons_l6.folding.tape import Call
+
+__all__ = ["Folding", "fold_batch_norm", "fold_with_report", "inspect_batch_norm", "report_of"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +41,7 @@ class Folding:
 def fold_batch_norm(
     model: keras.Model,
     *,
+    inputs: Any = None,
     input_signature: Any = None,
     verify: bool = True,
     tolerance: float | None = None,
@@ -52,13 +57,14 @@ def fold_batch_norm(
 
     Args:
         model: A built Sequential, Functional or subclassed model. It is not changed in any way.
+        inputs: A batch as `predict` takes it, to compare both models on; None for random numbers.
         input_signature: What a subclassed model takes, where it was never called on data: a
             structure of `keras.KerasTensor`s or anything with a `shape` and a `dtype`, or of shapes;
             a list is one entry a positional argument of `call`.
-        verify: Whether to run both models on random inputs and compare.
-        tolerance: The largest allowed error, relative to the largest output. None: what float
-            rounding explains, or a small multiple of the model's own rounding noise where that is
-            larger (see `keras_addons_l6.folding.proving.verify`).
+        verify: Whether to run both models and compare, as `verify_folding` does.
+        tolerance: The largest allowed error, relative to the spread of the tensor that is compared. None:
+            what float rounding explains, or a small multiple of the model's own rounding noise where that
+            is larger, and never more than 0.05.
         verbose: 0 is silent, 1 shows progress on the standard error stream, "auto" shows it for what
             takes longer than a second.
 
@@ -67,8 +73,9 @@ def fold_batch_norm(
         original's inputs and outputs. It shares no variable with the original.
 
     Raises:
-        FoldingError: When the model is not built, cannot be traced or made anew, or when the folded
-            model's error is past the tolerance.
+        FoldingError: When the model is not built, cannot be traced or made anew, when an error is past
+            the tolerance, or when the inputs let no fold be seen: pass `inputs` then.
+        ValueError: When `inputs` are not what the model takes.
 
     Example:
     >>> import keras
@@ -85,13 +92,19 @@ def fold_batch_norm(
     ['InputLayer', 'Conv2D', 'ReLU']
     """
     return fold_with_report(
-        model, input_signature=input_signature, verify=verify, tolerance=tolerance, verbose=verbose
+        model,
+        inputs=inputs,
+        input_signature=input_signature,
+        verify=verify,
+        tolerance=tolerance,
+        verbose=verbose,
     ).model
 
 
 def fold_with_report(
     model: keras.Model,
     *,
+    inputs: Any = None,
     input_signature: Any = None,
     verify: bool = True,
     tolerance: float | None = None,
@@ -101,6 +114,7 @@ def fold_with_report(
 
     Args:
         model: See `fold_batch_norm`.
+        inputs: See `fold_batch_norm`.
         input_signature: See `fold_batch_norm`.
         verify: See `fold_batch_norm`.
         tolerance: See `fold_batch_norm`.
@@ -119,10 +133,10 @@ def fold_with_report(
         plan = make_plan(tape)
         progress.show("building the folded model")
         folded = build(plan)
-        verification = None
-        if verify:
-            verification = verify_folding(model, folded, plan, tolerance, progress)
-    return Folding(folded, _report(plan), verification)
+        found = verify_built(model, folded, tape, inputs, tolerance, progress) if verify else None
+        report = report_of(plan, found)
+        progress.show(report.summary())
+    return Folding(folded, report, found)
 
 
 def inspect_batch_norm(model: keras.Model, *, input_signature: Any = None) -> FoldingReport:
@@ -151,23 +165,26 @@ def inspect_batch_norm(model: keras.Model, *, input_signature: Any = None) -> Fo
     >>> [(row.layer, row.into) for row in inspect_batch_norm(model).folded]
     [('norm', ('dense',))]
     """
-    return _report(make_plan(record(model, input_signature)))
+    return report_of(make_plan(record(model, input_signature)))
 
 
-def _report(plan: Plan) -> FoldingReport:
+def report_of(plan: Plan, verification: Verification | None = None) -> FoldingReport:
+    """The report of a plan, with what was measured where the fold was checked."""
     decisions = {id(decision.call): decision for decision in plan.decisions}
+    folds = iter(() if verification is None else verification.folds)
     rows: list[BatchNormRow] = []
     for call in plan.tape.calls:
         if id(call) in decisions:
-            rows.append(_row(plan, decisions[id(call)]))
+            decision = decisions[id(call)]
+            rows.append(_row(decision, next(folds, None) if decision.folded else None))
         else:
             rows += _opaque_rows(call)
-    return FoldingReport(plan.tape.name, tuple(rows))
+    return FoldingReport(plan.tape.name, tuple(rows), verification)
 
 
-def _row(plan: Plan, decision: Decision) -> BatchNormRow:
+def _row(decision: Decision, check: Comparison | None) -> BatchNormRow:
     into = tuple(call.path for call in decision.into)
-    return BatchNormRow(decision.call.path, into, decision.reason, tuple(_notes(decision)))
+    return BatchNormRow(decision.call.path, into, decision.reason, tuple(_notes(decision)), check)
 
 
 def _notes(decision: Decision) -> list[str]:

@@ -1,4 +1,4 @@
-"""A line on the standard error stream that says what long work is doing."""
+"""What long work is doing, on the standard error stream: a line that changes, or off a terminal one a stage."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import sys
 import time
 from types import TracebackType
 
+__all__ = ["Progress"]
+
 # shorter work is over before a reader has read the line
 _PATIENCE_S = 1.0
 
 
 class Progress:
-    """Shows the current step of some work, on one line that is overwritten.
+    """Shows the current step of some work, on one line that is overwritten, or off a terminal on one each.
 
     Args:
         title: What the work is.
@@ -38,6 +40,9 @@ class Progress:
         if self._verbose == 0 or (self._verbose == "auto" and elapsed < _PATIENCE_S):
             return
         line = f"{self._title}: {step} ({elapsed:.0f} s)"
+        if not sys.stderr.isatty():
+            print(line, file=sys.stderr, flush=True)
+            return
         print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
         self._width = len(line)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+__all__ = ["CODES", "Reason"]
+
 CODES = {
     "back": "folded into what comes before it",
     "forward": "folded into what comes after it",

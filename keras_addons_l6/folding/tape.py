@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+__all__ = ["Call", "Played", "Tape", "as_played", "replace_tensors", "tensors_in"]
+
 
 @dataclasses.dataclass(eq=False)
 class Call:
@@ -19,7 +21,8 @@ class Call:
         kwargs: Keyword arguments.
         outputs: The symbolic tensors that the call makes, flat.
         path: The layer's name behind the names of the models and blocks around it.
-        kept_whole: Why a layer with a `call` of its own is not replaced by the calls it makes.
+        kept_whole: Why a layer with a `call` of its own is not replaced by the calls it makes; the report
+            says it of the BatchNorms inside.
     """
 
     operation: keras.Operation
@@ -58,6 +61,36 @@ class Tape:
     output_names: list[str]
     trainable: bool
     arguments: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Played:
+    """A tape played: what was called for each of its calls, and what stands for each of its tensors.
+
+    The lists run along the calls of the tape, so that two models that were played from one tape can be
+    run side by side.
+
+    Attributes:
+        inputs: The tensors that stand for the inputs of the tape, flat.
+        calls: For each call of the tape, the calls made for it, in order; none for one that was left out.
+        tensors: For each call of the tape, the tensor that stands for each of its outputs.
+        outputs: The tensors that stand for the outputs of the tape, flat.
+    """
+
+    inputs: list[keras.KerasTensor]
+    calls: list[list[Call]]
+    tensors: list[list[keras.KerasTensor]]
+    outputs: list[keras.KerasTensor]
+
+
+def as_played(tape: Tape) -> Played:
+    """The tape itself, every call in its own place."""
+    return Played(
+        keras.tree.flatten(tape.inputs),
+        [[call] for call in tape.calls],
+        [call.outputs for call in tape.calls],
+        keras.tree.flatten(tape.outputs),
+    )
 
 
 def tensors_in(structure: Any) -> list[keras.KerasTensor]:

@@ -1,8 +1,10 @@
 """`export_folded`: every format, reloaded in its own runtime, and whose fault it is where that fails."""
 
 import contextlib
+import errno
 import importlib.util
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from keras import layers
 
 from keras_addons_l6.folding import ExportError, FoldingError, export_folded
-from keras_addons_l6.folding.exporting import export, runtimes
+from keras_addons_l6.folding.exporting import destination, export, formats, runtimes
 from keras_addons_l6.folding.exporting.repair import export_mended
 from keras_addons_l6.keras_private import sublayers
 from keras_addons_l6.layers import SELU, BatchNorm
@@ -252,12 +254,99 @@ def test_bad_format_or_suffix_is_named(format, name, message, tmp_path):
     assert _names(tmp_path) == []
 
 
+def test_the_suffix_says_the_format(tmp_path):
+    says = {".onnx": "onnx", ".xml": "openvino", "": "tf_saved_model", ".v2": "tf_saved_model"}
+    says |= {} if BACKEND == "jax" else {".tflite": "litert"}
+    says |= {".pt2": "torch"} if BACKEND == "torch" else {}
+    for suffix, format in says.items():
+        assert formats.checked_destination(tmp_path / f"model{suffix}", None, False)[1] == format
+    for suffix, format in ((".onnx", "tf_saved_model"), (".xml", "onnx"), (".tflite", "tf_saved_model")):
+        with pytest.raises(ValueError, match=f"Format '{format}' wants"):
+            formats.checked_destination(tmp_path / f"model{suffix}", format, False)
+    with pytest.raises(ValueError, match="no export format"):
+        formats.checked_destination(tmp_path / "model.keras", None, False)
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_path_alone_writes_what_its_suffix_says(tmp_path):
+    path = _path(tmp_path, CHEAP)
+    _check(
+        export_folded(plain(), path, inputs=np.ones((3, 12, 12, 3)) * np.arange(3.0)[:, None, None, None]),
+        path,
+        CHEAP,
+    )
+
+
+def test_a_directory_that_cannot_be_written_is_found_out_first(tmp_path, monkeypatch):
+    def refused(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(destination.tempfile, "TemporaryDirectory", refused)
+    monkeypatch.setattr(export, "record", lambda *arguments: pytest.fail("work had begun"))
+    with pytest.raises(PermissionError):
+        export_folded(plain(), _path(tmp_path, CHEAP), CHEAP)
+
+
+def headed(gain, activation="softmax", bias=0.0):
+    """A convolution, and a head whose outputs are constant for no gain and saturated for a large bias."""
+    image = keras.Input((12, 12, 3), name="image")
+    x = layers.ReLU()(_bn(layers.Conv2D(4, 3)(image)))
+    head = layers.Dense(5, activation=activation)
+    model = keras.Model(image, head(layers.GlobalAveragePooling2D()(x)))
+    head.kernel.assign(gain * keras.ops.convert_to_numpy(head.kernel))
+    head.bias.assign(bias * np.arange(5.0))
+    return model
+
+
+def _spoiled_export(monkeypatch, fault):
+    """The artifact of a folded model, and of that alone, has a fault; the folded model has none."""
+
+    def spoiled(model, *arguments, **options):
+        if any(isinstance(layer, layers.BatchNormalization) for layer in model.layers):
+            return export_mended(model, *arguments, **options)
+        (kernel,) = [layer.kernel for layer in model.layers if isinstance(layer, layers.Conv2D)]
+        before = keras.ops.convert_to_numpy(kernel)
+        kernel.assign(fault(before))
+        try:
+            return export_mended(model, *arguments, **options)
+        finally:
+            kernel.assign(before)
+
+    monkeypatch.setattr(export, "export_mended", spoiled)
+
+
+@pytest.mark.parametrize("format", WORKS)
+@pytest.mark.parametrize(
+    "fault", [np.zeros_like, lambda kernel: 1.05 * kernel, lambda kernel: kernel[..., ::-1]]
+)
+def test_a_spoiled_artifact_is_refused_where_outputs_can_tell(fault, format, tmp_path, monkeypatch):
+    _spoiled_export(monkeypatch, fault)
+    with pytest.raises(
+        ExportError, match="fails where the model before folding does not: its outputs differ"
+    ):
+        export_folded(headed(1.0, None), _path(tmp_path, format), format)
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", WORKS)
+@pytest.mark.parametrize(("gain", "bias"), [(0.0, 0.0), (1.0, 1e3)])
+def test_behind_a_blind_head_the_artifact_comes_with_a_warning(gain, bias, format, tmp_path):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = export_folded(headed(gain, bias=bias), _path(tmp_path, format), format, verbose=0)
+    assert any("saw nothing" in str(warning.message) for warning in caught)
+    assert result.path.exists()
+    assert result.difference is None
+    assert "saw nothing" in str(result)
+    assert "largest difference" not in str(result)
+
+
 @pytest.mark.parametrize(
     ("version", "format", "came"),
     [("3.10.0", "openvino", "3.11"), ("3.12.0", "litert", "3.13"), ("3.14.1", "torch", "3.15")],
 )
 def test_older_keras_is_told_what_it_lacks(version, format, came, tmp_path, monkeypatch):
-    monkeypatch.setattr(export.keras, "__version__", version)
+    monkeypatch.setattr(formats.keras, "__version__", version)
     with pytest.raises(ValueError, match=rf"came with Keras {came}; this is Keras {version}"):
         export_folded(plain(), _path(tmp_path, format), format)
 
@@ -350,7 +439,7 @@ def _perturbed(build):
 @pytest.mark.usefixtures("one_process")
 def test_wrong_fold_is_caught_before_export(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "build", _perturbed(export.build))
-    with pytest.raises(FoldingError, match="changed its outputs") as caught:
+    with pytest.raises(FoldingError, match="changed its numbers") as caught:
         export_folded(plain(), _path(tmp_path, CHEAP), CHEAP)
     assert not isinstance(caught.value, ExportError)
     assert _names(tmp_path) == []
@@ -359,7 +448,7 @@ def test_wrong_fold_is_caught_before_export(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("one_process")
 def test_artifact_that_computes_something_else_is_the_foldings_fault(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "build", _perturbed(export.build))
-    monkeypatch.setattr(export, "verify_folding", lambda *arguments: None)
+    monkeypatch.setattr(export, "verify", lambda *arguments: None)
     with pytest.raises(
         ExportError, match="fails where the model before folding does not: its outputs differ"
     ):
@@ -373,11 +462,12 @@ def test_exporter_that_dies_half_way_leaves_nothing(tmp_path, monkeypatch):
     def half(self, path, **kwargs):
         with open(path, "w") as file:
             file.write("half")
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no room")
 
     monkeypatch.setattr(keras.Model, "export", half)
-    with pytest.raises(ExportError, match="no space left"):
+    with pytest.raises(OSError, match="No space left on device; nothing was written") as caught:
         export_folded(plain(), _path(tmp_path, CHEAP), CHEAP)
+    assert caught.value.errno == errno.ENOSPC
     assert _names(tmp_path) == ["other.txt"]
 
 

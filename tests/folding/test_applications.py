@@ -25,7 +25,7 @@ def test_counts(name):
 
 
 def test_mobilenet_is_exact():
-    assert fold_with_report(build("MobileNetV2")).verification.error < 1e-5
+    assert max(row.error for row in fold_with_report(build("MobileNetV2")).verification.outputs) < 1e-5
 
 
 @pytest.mark.full
@@ -33,7 +33,7 @@ def test_mobilenet_is_exact():
 def test_exact(name):
     """Only a BatchNorm before an activation is ever left, in the pre-activation families."""
     folding = fold_with_report(build(name))
-    assert folding.verification.error < 1e-5
+    assert max(row.error for row in folding.verification.outputs) < 1e-5
     pre_activation = name.startswith("DenseNet") or (name.endswith("V2") and name.startswith("ResNet"))
     assert bool(folding.report.kept) == pre_activation
     assert all("activation" in row.reason.sentence for row in folding.report.kept)

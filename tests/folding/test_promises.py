@@ -10,7 +10,9 @@ from keras import layers as L
 from keras_addons_l6.folding import FoldingError, fold_batch_norm, fold_with_report, inspect_batch_norm
 from keras_addons_l6.folding.planning import plan as planning
 from keras_addons_l6.folding.planning.affine import Affine, Placed
-from keras_addons_l6.folding.proving.verify import difference
+from keras_addons_l6.folding.proving.comparison import measure
+from keras_addons_l6.folding.reason import Reason
+from keras_addons_l6.folding.report import shortened
 from keras_addons_l6.layers import BatchNorm
 from tests.folding import blocks as B
 from tests.folding.models import BN, CASES, IMAGE, seq
@@ -175,7 +177,7 @@ def test_the_report_reads_as_a_table_and_as_data():
     data = json.loads(json.dumps(report.to_dict()))
     assert [row["folded"] for row in data["rows"]] == [True, False]
     assert fold_with_report(model).report == report
-    assert max(map(len, str(report).splitlines())) <= 120
+    assert max(map(len, str(report).splitlines())) <= 80
 
 
 def test_only_a_layer_that_took_something_up_loses_its_regularizer():
@@ -366,17 +368,37 @@ def test_a_chaotic_model_is_measured_by_its_own_noise():
 
     inputs = keras.Input((5,))
     folding = fold_with_report(randomize(keras.Model(inputs, function(inputs))))
-    assert folding.verification.noise > 1e-3
+    (outputs,) = folding.verification.outputs
+    assert outputs.noise > 1e-3
+    assert not outputs.seen  # the fold itself, before the chaos, decides
     assert folding.verification.accepted
+    assert folding.verification.error < 1e-5
 
 
 def test_nothing_not_a_number_appears_or_goes():
     nan = np.array([[1.0, np.nan]], "float32")
-    assert difference(nan, nan) == 0
-    assert difference(nan, np.ones_like(nan)) == np.inf
-    assert difference(np.ones_like(nan), nan) == np.inf
-    assert difference(nan, nan.astype("float64")) == np.inf
-    assert difference(np.array([3]), np.array([4])) == np.inf
+    pairs = [(nan, np.ones_like(nan)), (np.ones_like(nan), nan), (nan, nan.astype("float64"))]
+    assert measure(nan, nan).difference == 0
+    assert all(measure(a, b).difference == np.inf for a, b in pairs)
+    assert measure(np.array([3]), np.array([4])).difference == np.inf
+
+
+def test_names_are_shortened_in_the_middle_and_stay_apart():
+    names = [
+        f"backbone/stage{i}/block{j}/bottleneck/conv{k}_bn"
+        for i in range(9)
+        for j in range(9)
+        for k in range(9)
+    ]
+    short = shortened([*names, "norm"], 22)
+    assert short["norm"] == "norm"
+    assert max(map(len, short.values())) == 22
+    assert len(set(short.values())) == len(short)
+
+
+def test_a_reason_has_one_of_the_codes():
+    with pytest.raises(ValueError, match="'because' is no reason"):
+        Reason("because", "it is so")
 
 
 def test_statistics_that_are_not_numbers_do_not_stop_the_rest():

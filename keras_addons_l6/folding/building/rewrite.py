@@ -12,11 +12,12 @@ import numpy as np
 
 from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.building.naming import unique_names
+from keras_addons_l6.folding.building.origin import describe, remember
 from keras_addons_l6.folding.errors import FoldingError
 from keras_addons_l6.folding.planning.absorb import Weights
 from keras_addons_l6.folding.planning.plan import NewLayer, Plan
 from keras_addons_l6.folding.recording.shadow import Shadows
-from keras_addons_l6.folding.tape import Call, replace_tensors
+from keras_addons_l6.folding.tape import Call, Played, replace_tensors, tensors_in
 
 # What a layer's configuration says about training, and a folded kernel no longer obeys.
 _OF_TRAINING = ("regularizer", "constraint")
@@ -51,6 +52,8 @@ class _Builder:
         self.names = unique_names(plan.tape, self.folded)
         self.operations: dict[int, keras.Operation] = {}
         self.loaded: set[int] = set()
+        # what was called for each call of the tape, for the check that follows
+        self.played: list[list[Call]] = []
 
     def build(self) -> keras.Model:
         inputs = keras.tree.map_structure(keras_private.same_input, self.tape.inputs)
@@ -60,13 +63,21 @@ class _Builder:
             self.play(call, values)
         outputs = self.named_outputs(values)
         model = keras.Model(inputs, outputs, name=self.tape.name)
+        remember(model, describe(self.plan, self.as_played(new, values)))
         # `trainable` set on the model would reach every layer; each has its own already
         if not self.tape.trainable:
             model.trainable = False
         return model
 
+    def as_played(self, inputs: list[keras.KerasTensor], values: dict[int, Any]) -> Played:
+        """What was called for each call of the tape, and what stands for each of its tensors."""
+        tensors = [[values[id(tensor)] for tensor in call.outputs] for call in self.tape.calls]
+        outputs = [values[id(tensor)] for tensor in keras.tree.flatten(self.tape.outputs)]
+        return Played(inputs, self.played, tensors, outputs)
+
     def play(self, call: Call, values: dict[int, Any]) -> None:
         """Make one call again, or pass a folded BatchNorm's input on."""
+        self.played.append([])
         args, kwargs = replace_tensors((call.args, call.kwargs), values)
         if id(call) in self.folded:
             values[id(call.outputs[0])] = self.passed_on(call, values[id(call.inputs[0])])
@@ -81,7 +92,7 @@ class _Builder:
             args, kwargs = (kept,), {}
         operation = self.operation(call)
         with _no_random_start(operation):
-            made = operation(*args, **kwargs)
+            made = self.called(operation, args, kwargs)
         self.load(call)
         made = [leaf for leaf in keras.tree.flatten(made) if isinstance(leaf, keras.KerasTensor)]
         values.update({id(tensor): value for tensor, value in zip(call.outputs, made, strict=True)})
@@ -89,7 +100,16 @@ class _Builder:
     def passed_on(self, call: Call, value: keras.KerasTensor) -> keras.KerasTensor:
         """A folded BatchNorm's input, in the type of its output."""
         dtype = call.outputs[0].dtype
-        return value if value.dtype == dtype else keras.layers.Identity(dtype=dtype)(value)
+        return (
+            value if value.dtype == dtype else self.called(keras.layers.Identity(dtype=dtype), (value,), {})
+        )
+
+    def called(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Call an operation for the call of the tape that is being played. Every call goes through here."""
+        outputs = operation(*args, **kwargs)
+        made = Call(operation, operation, args, kwargs, tensors_in(outputs), operation.name)
+        self.played[-1].append(made)
+        return outputs
 
     def operation(self, call: Call) -> keras.Operation:
         """The new operation for a call's; the same one each time a shared layer is called."""
@@ -209,6 +229,16 @@ def _copy_own_state(old: Any, new: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
             old.save_assets(folder)
             new.load_assets(folder)
+
+
+def own_state(layer: Any) -> list[dict[str, np.ndarray]]:
+    """What a layer, and each layer inside it, saves of its own, as arrays."""
+    stores = []
+    for each in (layer, *keras_private.sublayers(layer)):
+        store: dict[str, Any] = {}
+        each.save_own_variables(store)
+        stores.append({name: _array(value) for name, value in store.items()})
+    return stores
 
 
 def _array(value: Any) -> np.ndarray:

@@ -1,10 +1,16 @@
 """A destination on disk that is either written whole or left as it was."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+__all__ = ["as_full_disk", "free_destination", "written_whole"]
+
+# no room, over quota, or past the size that a file may have
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def free_destination(filepath: str | os.PathLike[str], overwrite: bool, directory: bool = False) -> Path:
@@ -22,13 +28,37 @@ def free_destination(filepath: str | os.PathLike[str], overwrite: bool, director
     Raises:
         FileExistsError: It exists and may not be replaced.
         FileNotFoundError: The directory it is to lie in does not exist.
+        OSError: That directory cannot be written.
     """
     destination = Path(os.path.abspath(filepath))
     if not destination.parent.is_dir():
         raise FileNotFoundError(f"the directory '{destination.parent}' does not exist; create it first")
     if os.path.lexists(destination):
         _refuse_to_replace(destination, overwrite, directory)
+    with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as scratch:
+        Path(scratch, "tried").write_bytes(b"tried")
     return destination
+
+
+def as_full_disk(error: BaseException, path: Path) -> None:
+    """Raise an `OSError` where a disk without room is behind an error, whatever a library made of it.
+
+    Args:
+        error: What a writer raised.
+        path: What it was writing.
+
+    Raises:
+        OSError: With `errno.ENOSPC`.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if (
+            getattr(cause, "errno", None) in _NO_ROOM
+            or os.strerror(errno.ENOSPC).lower() in str(cause).lower()
+        ):
+            said = f"{os.strerror(errno.ENOSPC)}; nothing was written"
+            raise OSError(errno.ENOSPC, said, str(path.name)) from error
+        cause = cause.__cause__ or cause.__context__
 
 
 def _refuse_to_replace(destination: Path, overwrite: bool, directory: bool) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,28 @@ import numpy as np
 
 from keras_addons_l6.folding.building.rewrite import build
 from keras_addons_l6.folding.errors import FoldingError, one_line
-from keras_addons_l6.folding.exporting.destination import free_destination, written_whole
-from keras_addons_l6.folding.exporting.feeds import feeds_for, flat_outputs
+from keras_addons_l6.folding.exporting.destination import as_full_disk, written_whole
+from keras_addons_l6.folding.exporting.feeds import feeds_for, feeds_of, flat_outputs
+from keras_addons_l6.folding.exporting.formats import checked_destination
 from keras_addons_l6.folding.exporting.repair import export_mended
 from keras_addons_l6.folding.exporting.runtimes import RUNTIMES, ArtifactError, Feed, Leaf, run_artifact
 from keras_addons_l6.folding.planning.plan import Plan, make_plan
 from keras_addons_l6.folding.progress import Progress
-from keras_addons_l6.folding.proving.verify import (
-    NOISE_MULTIPLE,
+from keras_addons_l6.folding.proving import outputs as proving
+from keras_addons_l6.folding.proving.comparison import Comparison, worst
+from keras_addons_l6.folding.proving.trial import (
     OPEN_SIZES,
-    difference,
     first_run,
+    given_inputs,
     largest_index,
-    own_noise,
     require_fitting,
-    rounding_bound,
     run_inference,
-    verify_folding,
 )
+from keras_addons_l6.folding.proving.verify import verify
 from keras_addons_l6.folding.recording.trace import record
+from keras_addons_l6.folding.tape import as_played
+
+__all__ = ["ExportError", "ExportResult", "export_folded"]
 
 
 class ExportError(FoldingError):
@@ -41,30 +45,6 @@ class ExportError(FoldingError):
     The message says whether the folding is at fault, or Keras's exporter: then the model before folding
     fails in the same way.
     """
-
-
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """An export format of Keras.
-
-    Attributes:
-        since: The Keras release that brought it.
-        backends: The Keras backends that can make it.
-        suffix: What Keras's exporter wants the path to end with.
-    """
-
-    since: tuple[int, int]
-    backends: tuple[str, ...] = ("tensorflow", "jax", "torch")
-    suffix: str = ""
-
-
-FORMATS = {
-    "tf_saved_model": Format((3, 10)),  # and before: 3.10 is the oldest Keras this package runs on
-    "onnx": Format((3, 10)),
-    "openvino": Format((3, 11), suffix=".xml"),
-    "litert": Format((3, 13), ("tensorflow", "torch"), ".tflite"),
-    "torch": Format((3, 15), ("torch",), ".pt2"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +57,12 @@ class ExportResult:
         size: Its size in bytes, every file of it counted.
         runtimes: What reloaded and ran it; empty where no runtime is installed.
         missing: The packages to install to have it reloaded.
-        difference: Largest difference of an output from the original model's, relative to the largest
-            number of that output; None where it was not reloaded.
-        tolerance: The difference that was allowed; None where it was not reloaded.
+        difference: Largest difference of an output from the original model's, relative to the spread of
+            that output; None where it was not reloaded, or where the comparison saw nothing.
+        tolerance: The difference that was allowed; None where `difference` is.
         shapes: The shapes of the inputs that were compared on: where they have a batch of 1, a larger one
             was refused by the artifact.
+        warning: What the comparison could not see; empty where it could.
     """
 
     path: Path
@@ -92,6 +73,7 @@ class ExportResult:
     difference: float | None = None
     tolerance: float | None = None
     shapes: tuple[tuple[int, ...], ...] = ()
+    warning: str = ""
 
     @property
     def reloaded(self) -> bool:
@@ -105,17 +87,19 @@ class ExportResult:
             packages = " ".join(self.missing)
             return f"{line}; not reloaded: {packages} is not installed (pip install {packages})"
         fed = ", ".join(map(str, self.shapes))
-        return (
-            f"{line}; reloaded by {' and '.join(self.runtimes)} and fed {fed}: "
-            f"largest difference {self.difference:.1e}, {self.tolerance:.1e} allowed"
-        )
+        line = f"{line}; reloaded by {' and '.join(self.runtimes)} and fed {fed}"
+        if self.difference is not None:
+            line += f": largest difference {self.difference:.1e}, {self.tolerance:.1e} allowed"
+        return f"{line}. Warning: {self.warning}" if self.warning else line
 
 
 def export_folded(
     model: keras.Model,
     filepath: str | os.PathLike[str],
-    format: str = "tf_saved_model",
+    format: str | None = None,
     *,
+    inputs: Any = None,
+    input_signature: Any = None,
     overwrite: bool = False,
     tolerance: float | None = None,
     verbose: str | int = "auto",
@@ -128,8 +112,9 @@ def export_folded(
     3. reload in the format's own runtime, where that is installed: SavedModel by `tf.saved_model.load`
        and by `keras.layers.TFSMLayer`, ONNX by ONNX Runtime, LiteRT by ai-edge-litert, OpenVINO by
        openvino, torch by `torch.export.load`;
-    4. compare on seeded random inputs: max|artifact - model| / max|model| of each output is at most the
-       tolerance of `fold_batch_norm`, which follows the model's own rounding noise;
+    4. compare the outputs, which is all that an artifact shows: the largest difference of each, relative to
+       its spread, is at most what rounding or the model's own noise explains. Where outputs could not show
+       a fault (they are constant, or saturated), the artifact is written with a warning that says so;
     5. only now move it to the destination. On failure nothing is left, and what was there stays.
 
     Where the artifact fails, the model before folding is exported in the same way, so that the error can
@@ -141,19 +126,24 @@ def export_folded(
             file; `"openvino"` wants `.xml` (and writes a `.bin` beside it), `"litert"` wants `.tflite`,
             `"torch"` wants `.pt2`.
         format: `"tf_saved_model"`, `"onnx"`, `"openvino"` (since Keras 3.11), `"litert"` (since Keras 3.13;
-            TensorFlow and torch backends) or `"torch"` (since Keras 3.15; torch backend).
+            TensorFlow and torch backends) or `"torch"` (since Keras 3.15; torch backend). None: the one that
+            the path's suffix says; without a suffix, `"tf_saved_model"`.
+        inputs: A batch as `predict` takes it, to compare on; None for random numbers.
+        input_signature: Things with a shape, one for each input: what the artifact takes, and what a
+            subclassed model takes whose shapes are not known.
         overwrite: Whether a destination that exists is replaced, once all is well.
         tolerance: The largest relative difference to accept; None follows the noise.
         verbose: 0 is silent; otherwise the result is printed, and progress shown as in `fold_batch_norm`.
-        **kwargs: For `model.export`: `input_signature`, `opset_version`, ...
+        **kwargs: For `model.export`: `opset_version`, ...
 
     Returns:
         What was written, and the largest difference; where no runtime is installed, what to install.
 
     Raises:
-        ValueError: An unknown format, one that the installed Keras or its backend lacks, a wrong suffix.
-        FileExistsError: The destination exists and `overwrite` is false.
-        FileNotFoundError: The destination's directory does not exist.
+        ValueError: An unknown format, one that the installed Keras or its backend lacks, a suffix that says
+            another format, or `inputs` that the model does not take.
+        OSError: The destination exists and `overwrite` is false, its directory does not exist or cannot be
+            written, or the disk is full.
         FoldingError: The model cannot be folded, or the folded model fails its check.
         ExportError: (a `FoldingError`) The exporter fails, or the artifact does, or its outputs differ.
 
@@ -164,67 +154,51 @@ def export_folded(
     ...     [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
     ... )
     >>> on_torch = keras.config.backend() == "torch"
-    >>> format, name = ("torch", "model.pt2") if on_torch else ("tf_saved_model", "model")
-    >>> result = export_folded(model, os.path.join(tempfile.mkdtemp(), name), format, verbose=0)
+    >>> name = "model.pt2" if on_torch else "model"
+    >>> result = export_folded(model, os.path.join(tempfile.mkdtemp(), name), verbose=0)
     >>> result.difference < 1e-5
     True
     """
-    _require_support(format)
-    destination = _free(filepath, format, overwrite)
+    destination, format = checked_destination(filepath, format, overwrite)
+    options = kwargs | ({} if input_signature is None else {"input_signature": input_signature})
     with Progress(f"Exporting '{getattr(model, 'name', model)}' to {format}", verbose) as progress:
         progress.show("folding")
-        plan = make_plan(record(model, kwargs.get("input_signature")))
+        plan = make_plan(record(model, input_signature))
         folded = build(plan)
-        verify_folding(model, folded, plan, tolerance, progress)
-        original = _Original(model, folded, plan, kwargs.get("input_signature"), tolerance)
+        verify(model, folded, plan.tape, inputs, tolerance, progress)
+        original = _Original(model, folded, plan, inputs, input_signature, tolerance)
         with written_whole(destination, overwrite) as artifact:
-            result = _proven_artifact(original, folded, artifact, format, kwargs, progress)
+            result = _proven_artifact(original, folded, artifact, format, options, progress)
     result = dataclasses.replace(result, path=destination)
+    if result.warning:
+        warnings.warn(f"'{destination}': {result.warning}", stacklevel=2)
     if verbose:
         print(result)
     return result
-
-
-def _require_support(format: str) -> None:
-    """Raise where the installed Keras, or its backend, lacks a format."""
-    if format not in FORMATS:
-        raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, but got {format!r}.")
-    kind, backend = FORMATS[format], keras.config.backend()
-    if tuple(int(part) for part in keras.__version__.split(".")[:2]) < kind.since:
-        came = ".".join(map(str, kind.since))
-        raise ValueError(f"Format {format!r} came with Keras {came}; this is Keras {keras.__version__}.")
-    if backend not in kind.backends:
-        raise ValueError(
-            f"Keras exports {format!r} on {' and '.join(kind.backends)} only, and the backend is {backend}. "
-            f"Save the folded model as .keras and export it under KERAS_BACKEND={kind.backends[0]}."
-        )
-
-
-def _free(filepath: str | os.PathLike[str], format: str, overwrite: bool) -> Path:
-    suffix = FORMATS[format].suffix
-    if not os.fspath(filepath).endswith(suffix):
-        raise ValueError(f"Format {format!r} wants a path that ends with {suffix}, but got '{filepath}'.")
-    destination = free_destination(filepath, overwrite, directory=format == "tf_saved_model")
-    if format == "openvino":
-        free_destination(destination.with_suffix(".bin"), overwrite)
-    return destination
 
 
 class _Original:
     """The model before folding, as what an artifact is held against."""
 
     def __init__(
-        self, model: keras.Model, folded: keras.Model, plan: Plan, signature: Any, tolerance: float | None
+        self,
+        model: keras.Model,
+        folded: keras.Model,
+        plan: Plan,
+        inputs: Any,
+        signature: Any,
+        tolerance: float | None,
     ) -> None:
         self._model = model
         self._plan = plan
         self._tolerance = tolerance
         self.signature = None if signature is None else _packed(plan, signature)
-        self.feeds = self._feeds(folded)
+        given = None if inputs is None else given_inputs(plan.tape, inputs)
+        self.feeds = self._feeds(folded) if given is None else feeds_of(plan.tape.inputs, given)
 
     def unfolded(self) -> keras.Model:
         """A copy with every BatchNorm in place, made as the folded model is."""
-        return build(dataclasses.replace(self._plan, decisions=[], new_layers={}))
+        return build(dataclasses.replace(self._plan, decisions=[], new_layers={}, without={}))
 
     def _feeds(self, folded: keras.Model) -> list[Feed]:
         """Random inputs of the smallest open size that the model takes."""
@@ -246,19 +220,15 @@ class _Original:
     def _run(self, feed: Feed) -> Any:
         return run_inference(self._model, feed.structure, self._plan.tape.arguments)
 
-    def compare(self, feed: Feed, outputs: list[Leaf]) -> tuple[float, float]:
-        """The relative difference of an artifact's outputs on a feed, and the one that is allowed."""
-        expected = self._run(feed)
-        pairs = _paired(flat_outputs(expected), outputs)
-        error = difference([want for want, _ in pairs], [got for _, got in pairs])
-        if self._tolerance is not None:
-            return error, self._tolerance
-        allowed = rounding_bound(self._plan.tape)
-        if not error <= allowed:
-            allowed = max(
-                allowed, NOISE_MULTIPLE * own_noise(self._model, self._plan, feed.structure, expected)
-            )
-        return error, allowed
+    def compare(self, feed: Feed, outputs: list[Leaf]) -> list[Comparison]:
+        """An artifact's outputs on a feed against the model's, and whether they could show a fault."""
+        tape = self._plan.tape
+        pairs = _paired(flat_outputs(self._run(feed)), outputs)
+        arrays = keras.tree.flatten(feed.structure)
+        rows = proving.compared(tape, as_played(tape), arrays, pairs, self._tolerance)
+        if not any(decision.folded for decision in self._plan.decisions):
+            return rows
+        return proving.with_power(rows, as_played(tape), arrays)
 
 
 def _packed(plan: Plan, signature: Any) -> list[Any]:
@@ -348,27 +318,39 @@ def _attempt(
         return dataclasses.replace(result, missing=tuple(missing))
     progress.show("reloading and comparing")
     runs = run_artifact(format, str(artifact), original.feeds, keras.config.backend())
-    error, allowed, feed = _worst(original, runs)
-    if not error <= allowed:
+    row, feed = _worst(original, runs)
+    if row.refused:
         raise ArtifactError(
-            "compare", f"its outputs differ by {error:.1e} of the largest, where {allowed:.1e} is allowed"
+            "compare",
+            f"its outputs differ by {row.error:.1e} of their spread, where {row.tolerance:.1e} is allowed",
         )
     return dataclasses.replace(
         result,
         runtimes=tuple(runtime.name for runtime in RUNTIMES[format]),
-        difference=error,
-        tolerance=allowed,
         shapes=tuple(array.shape for _, array in feed.leaves),
+        **_said_of(row),
     )
 
 
-def _worst(original: _Original, runs: list[tuple[int, list[Leaf]]]) -> tuple[float, float, Feed]:
-    """The largest difference over the runtimes (no number counts as largest), its allowance, its feed."""
-    measured = []
+def _said_of(row: Comparison) -> dict[str, Any]:
+    """The fields of a result that say what a comparison found, or that it saw nothing."""
+    if row.seen:
+        return {"difference": row.error, "tolerance": row.tolerance}
+    return {
+        "warning": f"the comparison of this artifact saw nothing: on these inputs {row.name} would not show a "
+        "fault of 5%, because it is constant, saturated or no finer than rounding. The fold itself was "
+        "checked, before the export. `inputs=` takes a batch on which the outputs differ"
+    }
+
+
+def _worst(original: _Original, runs: list[tuple[int, list[Leaf]]]) -> tuple[Comparison, Feed]:
+    """What to report over the outputs and runtimes, with its feed."""
+    found: list[tuple[Comparison, Feed]] = []
     for index, outputs in runs:
         feed = original.feeds[index]
-        measured.append((*original.compare(feed, outputs), feed))
-    return max(measured, key=lambda found: (np.isnan(found[0]), found[0]))
+        found.append((worst(original.compare(feed, outputs)), feed))
+    row = worst([row for row, _ in found])
+    return next(pair for pair in found if pair[0] is row)
 
 
 def _write(
@@ -387,6 +369,7 @@ def _write(
             f"Exporting {where} needs a package that is not installed: {one_line(error)}"
         ) from error
     except Exception as error:  # exporters raise their own kinds
+        as_full_disk(error, artifact)
         raise ArtifactError("export", f"the exporter says {type(error).__name__}: {error}") from error
 
 

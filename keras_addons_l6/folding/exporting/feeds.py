@@ -36,6 +36,26 @@ def feeds_for(inputs: Any, specs: Sequence[Any], unknown: int, limit: int) -> li
     return [_feed(inputs, closed, [spec.dtype for spec in specs], limit) for closed in tried]
 
 
+def feeds_of(inputs: Any, arrays: Any) -> list[Feed]:
+    """A caller's batch to try on an artifact, and its first sample alone.
+
+    Args:
+        inputs: The model's symbolic inputs, in the structure it takes.
+        arrays: Arrays in the same structure.
+
+    Returns:
+        The batch, and where it holds several samples, a batch of one.
+    """
+    first = keras.tree.map_structure(lambda array: array[:_FIXED], arrays)
+    several = any(len(array) > _FIXED for array in keras.tree.flatten(arrays))
+    return [_named(inputs, each) for each in ((arrays, first) if several else (arrays,))]
+
+
+def _named(inputs: Any, structure: Any) -> Feed:
+    names = [(tensor.name, *_key(path)) for path, tensor in keras.tree.flatten_with_path(inputs)]
+    return Feed(structure, list(zip(names, keras.tree.flatten(structure), strict=True)))
+
+
 def _closed(shape: Shape, batch: int, unknown: int) -> tuple[int, ...]:
     return tuple((unknown if axis else batch) if size is None else size for axis, size in enumerate(shape))
 
@@ -46,9 +66,7 @@ def _feed(inputs: Any, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str],
         random_array(shape, dtype, generator, (_FIXED, _FIXED), limit)
         for shape, dtype in zip(shapes, dtypes, strict=True)
     ]
-    names = [(tensor.name, *_key(path)) for path, tensor in keras.tree.flatten_with_path(inputs)]
-    structure = keras.tree.pack_sequence_as(inputs, arrays)
-    return Feed(structure, list(zip(names, arrays, strict=True)))
+    return _named(inputs, keras.tree.pack_sequence_as(inputs, arrays))
 
 
 def flat_outputs(outputs: Any) -> list[Leaf]:

@@ -1,1 +1,1 @@
-"""Proving: the folded model compared with the original."""
+"""Proving: a folded model held against the original, tensor by tensor."""

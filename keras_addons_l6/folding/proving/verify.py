@@ -1,14 +1,19 @@
-"""Checking a folded model against the original on random inputs, with a tolerance that follows the noise.
+"""Checking a folded model against the original, tensor by tensor, so that nothing downstream hides a fault.
 
-A fixed tolerance is wrong. What a fold changes is rounding, and a network may amplify rounding by any
-factor: some differ from themselves by more than one, eager to compiled. So past the bound that
-rounding explains in a well-behaved network, the model's own noise is measured and is the yardstick.
+1. Where a BatchNorm went, the tensor behind it is compared with the one that now takes its place, on the
+   scale of its own spread, each fold by itself (`side_by_side`). Nothing there is chaotic or saturated.
+2. Layers that no fold touched must have the same weights, to the bit.
+3. The outputs are compared from end to end. A network may amplify rounding by any factor, so past what
+   rounding explains in a well-behaved one, the model's own noise is the yardstick, and past the limit
+   that would let a fault through, the outputs decide nothing.
+
+Half precision is too coarse for any of this: such models are compared through float32 copies.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,299 +21,334 @@ import ml_dtypes
 import numpy as np
 
 from keras_addons_l6 import keras_private
-from keras_addons_l6.folding.building.rewrite import build
-from keras_addons_l6.folding.errors import FoldingError
-from keras_addons_l6.folding.planning.plan import Plan
+from keras_addons_l6.folding.building.origin import Origin, Spot, origin_of
+from keras_addons_l6.folding.building.rewrite import own_state
+from keras_addons_l6.folding.errors import FoldingError, one_line
+from keras_addons_l6.folding.planning.batch_norm import is_batch_norm
 from keras_addons_l6.folding.progress import Progress
-from keras_addons_l6.folding.recording.random_input import batch_for, random_array
-from keras_addons_l6.folding.tape import Tape, tensors_in
+from keras_addons_l6.folding.proving.comparison import LIMIT, Comparison, Measured, judge, worst
+from keras_addons_l6.folding.proving.float32_copy import HALF, computes_in_half, in_float32
+from keras_addons_l6.folding.proving.outputs import ROUNDINGS, compared, epsilon, with_power
+from keras_addons_l6.folding.proving.side_by_side import Course, differences, noises, outputs_of
+from keras_addons_l6.folding.proving.trial import left_out, run_flat, run_inference, trial
+from keras_addons_l6.folding.proving.verification import Verification
+from keras_addons_l6.folding.recording.signature import data_arguments
+from keras_addons_l6.folding.recording.trace import record
+from keras_addons_l6.folding.tape import Played, Tape, as_played
 
-# A fold rounds each weight once and each output of a layer anew; errors of independent layers add up
-# as the root of their number. 32 leaves room for sums over a kernel's window, as measured over
-# keras.applications (largest: 6 eps sqrt(calls)).
-_ROUNDINGS = 32.0
-# The folded model is one more sample of the noise that two measurements estimate.
-NOISE_MULTIPLE = 10.0
-# Open sizes to try: small first, then what image models with many strides ask for.
-OPEN_SIZES = (16, 32, 64, 128, 224)
+__all__ = ["verify", "verify_folding"]
 
-
-@dataclasses.dataclass(frozen=True)
-class Verification:
-    """What was measured.
-
-    Attributes:
-        error: Largest difference of the outputs relative to the largest output, over all outputs.
-        tolerance: The largest error that is accepted.
-        noise: The same measure between the model and itself, compiled, and with its inputs moved by
-            one rounding, whichever is larger; None where the error did not ask for it.
-    """
-
-    error: float
-    tolerance: float
-    noise: float | None
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the error is within the tolerance; an error that is not a number is not."""
-        return self.error <= self.tolerance
+# From one tensor that is compared to the next there are a BatchNorm, what takes it up, and little else.
+_CALLS_OF_A_FOLD = 4
 
 
 def verify_folding(
-    model: keras.Model, folded: keras.Model, plan: Plan, tolerance: float | None, progress: Progress
+    original: keras.Model, folded: keras.Model, inputs: Any = None, tolerance: float | None = None
 ) -> Verification:
-    """Run both models on random inputs and compare.
+    """Check that a folded model computes what the original computes.
+
+    Wherever a BatchNorm went, the tensor behind it in the original is compared with the one that takes
+    its place in the folded model, on the scale of that tensor's own spread over the inputs; layers that
+    no fold touched must have the same weights; and the outputs are compared. Models that compute in half
+    precision are compared through copies that compute in float32. Of a folded model that was loaded from
+    a file, only the outputs can be compared; the result then says so.
 
     Args:
-        model: The original; its variables are only read.
+        original: The model before folding. It is not changed.
+        folded: What `fold_batch_norm` made of it, in this process or before it was saved.
+        inputs: A batch as `predict` takes it; None for random numbers.
+        tolerance: The largest error to accept, relative to the spread. None: what rounding explains, or
+            a small multiple of the model's own noise where that is larger, and never more than 0.05.
+
+    Returns:
+        The measured numbers.
+
+    Raises:
+        FoldingError: When an error is past the tolerance, when a layer that no fold touched has other
+            weights, or when nothing could be seen on these inputs.
+        ValueError: When `inputs` are not what the model takes.
+
+    Example:
+    >>> import keras
+    >>> from keras_addons_l6.folding import fold_batch_norm, verify_folding
+    >>> model = keras.Sequential(
+    ...     [keras.Input((8,)), keras.layers.Dense(4), keras.layers.BatchNormalization()]
+    ... )
+    >>> verify_folding(model, fold_batch_norm(model)).error < 1e-5
+    True
+    """
+    for model in (original, folded):
+        if not isinstance(model, keras.Model):
+            raise FoldingError(f"Expected a `keras.Model`, but got {model!r} of type {type(model).__name__}.")
+    tape = _recorded(original, folded)
+    _require_same_ends(tape, folded)
+    return verify(original, folded, tape, inputs, tolerance, Progress("", 0))
+
+
+def _recorded(original: keras.Model, folded: keras.Model) -> Tape:
+    """The original's tape; what shapes a subclassed model takes, the folded one knows."""
+    try:
+        return record(original)
+    except FoldingError:
+        if not (original.built and keras_private.is_functional(folded)):
+            raise
+    several = len(data_arguments(original)) > 1 and isinstance(folded.input, dict)
+    return record(original, list(folded.input.values()) if several else [folded.input])
+
+
+def _require_same_ends(tape: Tape, folded: keras.Model) -> None:
+    ends = ((tape.inputs, folded.inputs, "inputs"), (tape.outputs, folded.outputs, "outputs"))
+    for expected, found, what in ends:
+        if len(keras.tree.flatten(expected)) != len(found or ()):
+            raise FoldingError(
+                f"'{folded.name}' was not folded from '{tape.name}': it has {len(found or ())} {what}, "
+                f"and '{tape.name}' has {len(keras.tree.flatten(expected))}."
+            )
+
+
+def verify(
+    model: keras.Model,
+    folded: keras.Model,
+    tape: Tape,
+    inputs: Any,
+    tolerance: float | None,
+    progress: Progress,
+) -> Verification:
+    """Check a folded model as `verify_folding` does, with the original recorded already.
+
+    Args:
+        model: The original.
         folded: The folded model.
-        plan: The plan by which it was folded.
-        tolerance: The largest accepted error; None follows the noise.
+        tape: The original's tape.
+        inputs: See `verify_folding`.
+        tolerance: See `verify_folding`.
         progress: Where to say what is going on.
 
     Returns:
         The measured numbers.
 
     Raises:
-        FoldingError: When the error is past the tolerance, or no random input runs.
+        FoldingError: See `verify_folding`.
     """
+    origin = origin_of(folded, tape)
+    if origin is not None:
+        progress.show("comparing weights")
+        _require_same_weights(model, tape, origin)
     progress.show("running the original")
-    arguments, expected = _first_run(model, folded, plan.tape)
+    arguments, expected = trial(model, folded, tape, inputs)
     progress.show("running the folded model")
-    flat = keras.tree.flatten(arguments)
-    error = difference(expected, _run_flat(folded, flat))
-    for names_left_out in _optional_inputs(plan.tape):
-        partial = [None if place in names_left_out else array for place, array in enumerate(flat)]
-        packed = keras.tree.pack_sequence_as(arguments, partial)
-        error = _worse(
-            error, difference(run_inference(model, packed, plan.tape.arguments), _run_flat(folded, partial))
+    run = _Trial(model, folded, tape, origin, arguments, tolerance)
+    direct = run.direct(expected)
+    progress.show("comparing fold by fold" if origin is not None else "comparing outputs")
+    verification = run.verification(direct)
+    _require_accepted(model, verification)
+    return verification
+
+
+class _Trial:
+    """One comparison of two models on one batch."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        folded: keras.Model,
+        tape: Tape,
+        origin: Origin | None,
+        arguments: Any,
+        tolerance: float | None,
+    ) -> None:
+        self.model, self.folded, self.tape, self.origin = model, folded, tape, origin
+        self.arguments, self.tolerance = arguments, tolerance
+        self.arrays = keras.tree.flatten(arguments)
+        self.first = as_played(tape)
+        self.second, self.why = self.folded_calls()
+        # weights that were rounded to half precision to be stored, and whose exact values are not known
+        self.rounded = self.second is None or (
+            origin is None and any(keras.backend.standardize_dtype(w.dtype) in HALF for w in folded.weights)
         )
-    bound = rounding_bound(plan.tape) if tolerance is None else tolerance
-    noise = None
-    if not error <= bound:
-        progress.show("measuring the model's own noise")
-        noise = own_noise(model, plan, arguments, expected)
-        bound = max(bound, NOISE_MULTIPLE * noise) if tolerance is None else tolerance
-    result = Verification(error, bound, noise)
-    if not result.accepted:
-        raise FoldingError(_message(model, result))
-    return result
+        self.half = computes_in_half(self.first)
+        self.wide = self.half and not self.rounded
+        if self.wide and self.second is not None:
+            self.first = in_float32(self.first, {})
+            self.second = in_float32(self.second, origin.exact if origin else {})
 
-
-def difference(expected: Any, found: Any) -> float:
-    """The largest difference relative to the largest expected number, over all outputs of a model.
-
-    Infinite where the shapes or types differ or one has a number where the other has none.
-
-    Args:
-        expected: Structure of arrays.
-        found: The same structure.
-
-    Returns:
-        The error.
-    """
-    pairs = zip(keras.tree.flatten(expected), keras.tree.flatten(found), strict=True)
-    return max((_relative(a, b) for a, b in pairs), default=0.0)
-
-
-def _relative(expected: np.ndarray, found: np.ndarray) -> float:
-    if expected.shape != found.shape or expected.dtype != found.dtype:
-        return float("inf")
-    if expected.dtype.kind not in "fV" and expected.dtype != ml_dtypes.bfloat16:
-        return 0.0 if np.array_equal(expected, found) else float("inf")
-    a, b = expected.astype("float64"), found.astype("float64")
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    if same.all():
-        return 0.0
-    a, b = a[~same], b[~same]
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return float("inf")
-    scale = np.abs(
-        expected.astype("float64"), where=np.isfinite(expected), out=np.zeros(expected.shape)
-    ).max()
-    return float(np.abs(a - b).max() / max(scale, np.finfo("float64").tiny))
-
-
-def _worse(a: float, b: float) -> float:
-    return float("nan") if np.isnan(a) or np.isnan(b) else max(a, b)
-
-
-def _first_run(model: keras.Model, folded: keras.Model, tape: Tape) -> tuple[Any, Any]:
-    """Random inputs in the structure the model takes, and what it makes of them."""
-
-    def run(arguments: Any) -> Any:
-        require_fitting(folded, arguments)
-        return run_inference(model, arguments, tape.arguments)
-
-    return first_run(
-        lambda size: random_inputs(tape, size),
-        run,
-        OPEN_SIZES if _has_open_size(tape) else OPEN_SIZES[:1],
-        model.name,
-    )
-
-
-def first_run(
-    inputs_of: Callable[[int], Any], run: Callable[[Any], Any], sizes: Sequence[int], name: str
-) -> tuple[Any, Any]:
-    """Inputs of the first size that a model gives numbers for, and those numbers.
-
-    An image too small for a model raises, or gives empty outputs, or means of nothing, which are no
-    numbers; only where no size does better are such outputs compared.
-
-    Args:
-        inputs_of: Makes the inputs for an open size.
-        run: Makes the outputs, a structure of arrays.
-        sizes: The sizes to try.
-        name: The model's name, for the error.
-
-    Returns:
-        The inputs and the outputs.
-
-    Raises:
-        FoldingError: When no size runs.
-    """
-    problem: Exception | None = None
-    without_numbers: list[tuple[Any, Any]] = []
-    for size in sizes:
-        inputs = inputs_of(size)
+    def folded_calls(self) -> tuple[Played | None, str]:
+        """The folded model, call by call, and why it cannot be laid along the original."""
+        if self.origin is not None:
+            return self.origin.played, ""
+        why = "the folded model was not made from this one in this process"
         try:
-            outputs = run(inputs)
-        except Exception as error:  # too small an image, say: any backend's own error
-            problem = error
+            return as_played(record(self.folded)), why
+        except FoldingError as error:
+            return None, f"{why} ({one_line(error)})"
+
+    def direct(self, expected: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The outputs of both models as they are, and again without the inputs that may be left out."""
+        pairs = _paired(expected, run_flat(self.folded, self.arrays))
+        for places in left_out(self.tape):
+            partial = [None if i in places else array for i, array in enumerate(self.arrays)]
+            packed = keras.tree.pack_sequence_as(self.arguments, partial)
+            outputs = run_inference(self.model, packed, self.tape.arguments)
+            pairs += _paired(outputs, run_flat(self.folded, partial))
+        return pairs
+
+    def verification(self, direct: list[tuple[np.ndarray, np.ndarray]]) -> Verification:
+        """All comparisons: of the models as they are, and of the float32 copies where there are any."""
+        folds, why = self.folds()
+        if not self.wide or self.second is None:
+            return Verification(folds, self.outputs(direct, folds), (), why)
+        ends = [outputs_of(played, self.arrays, wide=True) for played in (self.first, self.second)]
+        outputs = self.outputs(list(zip(*ends, strict=True)), folds)
+        return Verification(folds, outputs, tuple(self.in_half(direct)), why)
+
+    def folds(self) -> tuple[tuple[Comparison, ...], str]:
+        """One comparison for each fold, and why there are none."""
+        if self.origin is None or self.second is None:
+            return (), self.why
+        try:
+            return tuple(_folds(self, self.origin, self.second)), ""
+        except FoldingError:
+            raise
+        except Exception as error:  # a call that runs as a part of its model only: any backend's own error
+            return (), f"the calls of the model do not run one by one ({one_line(error)})"
+
+    def outputs(
+        self, pairs: list[tuple[np.ndarray, np.ndarray]], folds: Sequence[Comparison]
+    ) -> tuple[Comparison, ...]:
+        """One comparison for each output; where they alone decide, those that show no fault are marked."""
+        rows = compared(self.tape, self.first, self.arrays, pairs, self.tolerance, self.wide)
+        if folds or (self.origin is not None and not self.origin.places):
+            return tuple(rows)
+        return tuple(with_power(rows, self.first, self.arrays, self.wide))
+
+    def in_half(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> Iterator[Comparison]:
+        """The outputs of the models as they are: no number among them is refused, but one that is none."""
+        first = as_played(self.tape)
+        rows = compared(self.tape, first, self.arrays, pairs, tolerance=np.inf)
+        for row, (expected, found) in zip(rows, pairs, strict=True):
+            yield dataclasses.replace(row, tolerance=LIMIT, refused=not _same_kind(expected, found))
+
+
+def _folds(run: _Trial, origin: Origin, second: Played) -> Iterator[Comparison]:
+    """One comparison for each fold; one more for whatever else differs is an error at once."""
+    tape = run.tape
+    axes = {spot: _channel_axis(tape, spot) for place in origin.places for spot in place.spots}
+    course = Course(run.arrays, origin.moved, axes, origin.edited, run.wide)
+    measured = dict(differences(run.first, second, course))
+    noise: Mapping[Spot, Measured] = {}
+    rounding = ROUNDINGS * epsilon(tape, run.wide) * _CALLS_OF_A_FOLD**0.5
+
+    def judged(spot: Spot, name: str) -> Comparison:
+        own = noise[spot].difference if spot in noise else None
+        return judge(name, tape.calls[spot[0]].path, measured[spot], rounding, own, run.tolerance)
+
+    if any(judged(spot, "").refused for spot in measured):
+        noise = dict(noises(run.first, course))
+    elsewhere = [judged(spot, f"'{tape.calls[spot[0]].path}'") for spot in measured if spot not in axes]
+    for row in elsewhere:
+        if row.refused:
+            raise FoldingError(_message(run.model, row))
+    for place in origin.places:
+        found = [judged(spot, place.batch_norm) for spot in place.spots if spot in measured]
+        if found:
+            yield _together(found)
+
+
+def _together(found: Sequence[Comparison]) -> Comparison:
+    """The comparisons of several tensors behind one BatchNorm as one."""
+    counts = {name: sum(getattr(each, name) for each in found) for name in ("channels", "unseen")}
+    return dataclasses.replace(worst(found), **counts)
+
+
+def _channel_axis(tape: Tape, spot: Spot) -> int:
+    call = tape.calls[spot[0]]
+    rank = len(call.outputs[spot[1]].shape)
+    if is_batch_norm(call.operation):
+        return call.operation.axis % rank
+    first = getattr(call.operation, "data_format", "channels_last") == "channels_first"
+    return 1 if first and rank > 2 else rank - 1
+
+
+def _require_same_weights(model: keras.Model, tape: Tape, origin: Origin) -> None:
+    """Raise where a layer that no fold touched has other weights, or a rounded weight is no rounding."""
+    seen: set[int] = set()
+    for i, (call, made) in enumerate(zip(tape.calls, origin.played.calls, strict=True)):
+        if not made or not isinstance(call.original, keras.Layer) or id(call.operation) in seen:
             continue
-        if all(_has_number(array) for array in keras.tree.flatten(outputs)):
-            return inputs, outputs
-        without_numbers.append((inputs, outputs))
-    if without_numbers:
-        return without_numbers[0]
-    raise FoldingError(
-        f"Model '{name}' did not run on random inputs, so its folding cannot be verified: {problem} "
-        "Pass `verify=False` and compare on inputs of your own."
-    ) from problem
+        seen.add(id(call.operation))
+        new = made[-1].operation
+        if i in origin.edited:
+            same = _are_roundings(new, origin.exact.get(i, {}))
+        elif type(new) is type(call.original):
+            same = _same_state(call.original, new)
+        else:
+            continue  # a folded BatchNorm's place is taken by a cast
+        if not same:
+            raise FoldingError(
+                f"The folded model's layer '{new.name}' has other weights than '{call.path}' of '{model.name}' "
+                "asks for. Fold again, or leave the folded model's weights as they are."
+            )
 
 
-def require_fitting(folded: keras.Model, arguments: Any) -> None:
-    """Raise where the sizes are too small for a layer.
-
-    TensorFlow's eager convolution does not: with a kernel larger than the image it returns an output of
-    the wrong shape, full of stray memory.
-
-    Args:
-        folded: The folded model, or another Functional model with the same inputs.
-        arguments: Arrays, in the structure of its inputs.
-    """
-    specs = [
-        keras.KerasTensor(array.shape, tensor.dtype)
-        for array, tensor in zip(keras.tree.flatten(arguments), folded.inputs, strict=True)
-    ]
-    folded.compute_output_spec(keras.tree.pack_sequence_as(folded.input, specs))
-
-
-def _has_number(array: np.ndarray) -> bool:
-    if array.dtype.kind not in "fV" and array.dtype != ml_dtypes.bfloat16:
-        return array.size > 0
-    return bool(np.isfinite(array.astype("float64")).any())
-
-
-def _has_open_size(tape: Tape) -> bool:
-    return any(None in tensor.shape[1:] for tensor in tensors_in(tape.inputs))
-
-
-def random_inputs(tape: Tape, unknown: int = 16) -> Any:
-    """Random arrays in the structure of a tape's inputs, whole numbers small enough for every table.
-
-    Args:
-        tape: The model.
-        unknown: The size of open dimensions past the batch.
-
-    Returns:
-        The arrays.
-    """
-    generator = np.random.default_rng(0)
-    limit = largest_index(tape)
-    sizes = (batch_for(tensor.shape for tensor in tensors_in(tape.inputs)), unknown)
-    return keras.tree.map_structure(
-        lambda tensor: random_array(tensor.shape, tensor.dtype, generator, sizes, limit), tape.inputs
+def _same_state(old: Any, new: Any) -> bool:
+    a, b = own_state(old), own_state(new)
+    return len(a) == len(b) and all(
+        x.keys() == y.keys() and all(np.array_equal(x[key], y[key], equal_nan=_has_nan(x[key])) for key in x)
+        for x, y in zip(a, b, strict=True)
     )
 
 
-def largest_index(tape: Tape) -> int:
-    """One past the largest whole number that every table and encoding of the model takes."""
-    sizes = [
-        size
-        for call in tape.calls
-        for layer in (call.operation, *keras_private.sublayers(call.operation))
-        for size in (getattr(layer, "input_dim", None), getattr(layer, "num_tokens", None))
-        if isinstance(size, int)
-    ]
-    return min(sizes, default=2)
+def _has_nan(array: np.ndarray) -> bool:
+    return array.dtype.kind == "f"
 
 
-def _optional_inputs(tape: Tape) -> Iterator[set[int]]:
-    """The places of the inputs that may be left out, together."""
-    flat = keras.tree.flatten(tape.inputs)
-    places = {place for place, tensor in enumerate(flat) if keras_private.is_optional(tensor)}
-    if places and len(places) < len(flat):
-        yield places
+def _are_roundings(layer: Any, exact: Mapping[str, np.ndarray]) -> bool:
+    """Whether a layer's weights are these, each rounded once to the type it is stored in."""
+    for name, values in exact.items():
+        stored = np.asarray(keras.ops.convert_to_numpy(getattr(layer, name)))
+        wide = values.astype("float32") if stored.dtype == ml_dtypes.bfloat16 else values
+        if not np.array_equal(stored.astype("float64"), wide.astype(stored.dtype).astype("float64")):
+            return False
+    return True
 
 
-def run_inference(model: keras.Model, inputs: Any, names: tuple[str, ...] = ()) -> Any:
-    """The outputs of a model in inference, as arrays; its variables stay as they are."""
-    rest = {name: inputs[name] for name in names[1:]}
-    with keras.StatelessScope():
-        outputs = model(inputs[names[0]] if rest else inputs, **rest, training=False)
-    return keras.tree.map_structure(_array, outputs)
+def _paired(expected: Any, found: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    return list(zip(keras.tree.flatten(expected), keras.tree.flatten(found), strict=True))
 
 
-def _run_flat(folded: keras.Model, flat: list[Any]) -> Any:
-    return run_inference(folded, keras.tree.pack_sequence_as(folded.input, flat))
+def _same_kind(expected: np.ndarray, found: np.ndarray) -> bool:
+    """Whether two outputs have one shape and type, and numbers in the same places."""
+    if expected.shape != found.shape or expected.dtype != found.dtype:
+        return False
+    if expected.dtype.kind not in "fV" and expected.dtype != ml_dtypes.bfloat16:
+        return True
+    return np.array_equal(*(np.isfinite(array.astype("float32")) for array in (expected, found)))
 
 
-def _array(tensor: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(tensor))
+def _require_accepted(model: keras.Model, verification: Verification) -> None:
+    rows = (*verification.folds, *verification.half, *verification.outputs)
+    for row in rows:
+        if row.refused:
+            raise FoldingError(_message(model, row))
+    if not verification.sighted:
+        what = "output" if verification.outputs_only else "fold"
+        raise FoldingError(
+            f"The check of '{model.name}' saw nothing: on these inputs no {what} would show a fault, because "
+            "what is compared is constant, saturated or no larger than rounding. Pass `inputs=`, a batch of "
+            "data as `predict` takes it, on which the model's values differ, or `verify=False`."
+            + (f" (Only outputs were compared: {verification.outputs_only}.)" if what == "output" else "")
+        )
 
 
-def rounding_bound(tape: Tape) -> float:
-    """32 roundings a call, added up as independent ones, in the coarsest type the model computes in."""
-    dtypes = {tensor.dtype for call in tape.calls for tensor in call.outputs}
-    # `result_type`: on JAX and torch, Keras's own layers compute float64 in float32 here and there
-    floats = [keras.backend.result_type(dtype) for dtype in dtypes if keras.backend.is_float_dtype(dtype)]
-    epsilon = max(float(ml_dtypes.finfo(dtype).eps) for dtype in floats or ["float32"])
-    return _ROUNDINGS * epsilon * max(len(tape.calls), 1) ** 0.5
-
-
-def own_noise(model: keras.Model, plan: Plan, arguments: Any, expected: Any) -> float:
-    """How far the model is from itself: with inputs one rounding away, and compiled."""
-    moved = keras.tree.map_structure(_one_rounding_away, arguments)
-    noise = difference(expected, run_inference(model, moved, plan.tape.arguments))
-    copy = build(dataclasses.replace(plan, decisions=[], new_layers={}))
-    packed = keras.tree.pack_sequence_as(copy.input, keras.tree.flatten(arguments))
-    compiled = keras.tree.flatten(copy.predict(packed, verbose=0, batch_size=_batch(arguments)))
-    return _finite_max(noise, difference(keras.tree.flatten(expected), compiled))
-
-
-def _finite_max(*values: float) -> float:
-    return max((value for value in values if np.isfinite(value)), default=0.0)
-
-
-def _batch(arguments: Any) -> int:
-    return len(keras.tree.flatten(arguments)[0])
-
-
-def _one_rounding_away(array: np.ndarray) -> np.ndarray:
-    return np.nextafter(array, np.inf, dtype=array.dtype) if array.dtype.kind == "f" else array
-
-
-def _message(model: keras.Model, result: Verification) -> str:
+def _message(model: keras.Model, row: Comparison) -> str:
     noise = (
-        f"the model's own noise (compiled, and with inputs one rounding away) is {result.noise:.2e}"
-        if result.noise is not None
+        f"the model's own noise there (with every value one rounding away) is {row.noise:.2e}"
+        if row.noise is not None
         else "its noise was not measured"
     )
     return (
-        f"Folding '{model.name}' changed its outputs: the largest difference relative to the largest output "
-        f"is {result.error:.2e}, past the tolerance of {result.tolerance:.2e}; {noise}. It may do more "
-        "than its calls show, or its numbers may lie at the edge of their type. `inspect_batch_norm(model)` "
-        "lists what was folded; a larger `tolerance` accepts the difference."
+        f"Folding '{model.name}' changed its numbers: for {row.name}, at '{row.at}', the largest difference "
+        f"relative to the spread is {row.error:.2e}, past the tolerance of {row.tolerance:.2e}; {noise}. It may "
+        "do more than its calls show, or its numbers may lie at the edge of their type. "
+        "`inspect_batch_norm(model)` lists what was folded; a larger `tolerance` accepts the difference."
     )

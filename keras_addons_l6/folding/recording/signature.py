@@ -29,7 +29,7 @@ def symbolic_arguments(model: keras.Model, input_signature: Any = None) -> dict[
     Raises:
         FoldingError: When no signature is given and the model does not know its shapes.
     """
-    names = _data_arguments(model)
+    names = data_arguments(model)
     if input_signature is None and keras_private.is_functional(model):
         return {
             names[0]: keras.tree.map_structure(keras_private.same_input, keras_private.input_structure(model))
@@ -47,7 +47,8 @@ def model_input(arguments: dict[str, Any]) -> Any:
     return next(iter(arguments.values())) if len(arguments) == 1 else arguments
 
 
-def _data_arguments(model: keras.Model) -> list[str]:
+def data_arguments(model: keras.Model) -> list[str]:
+    """The arguments of a model's `call` that take data."""
     parameters = inspect.signature(model.call).parameters.values()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [each.name for each in parameters if each.name not in _NOT_DATA and each.kind not in variadic]
