@@ -24,6 +24,7 @@ ROWS = [
     Quick("tests/distribution/"),
     Quick("tests/benchmarks/test_benchmarks.py::test_part_times"),
     Quick("tests/benchmarks/test_benchmarks.py::test_wall_time"),
+    Quick("tests/benchmarks/test_benchmarks.py::test_folding_first"),
     Quick("tests/benchmarks/", ("torch",)),
     Quick("tests/test_command_line.py", ("torch",)),
     Quick("tests/test_docstrings.py", ("torch",)),

@@ -9,6 +9,7 @@ the share of test images that get the class which the float model gives them.
 
 import pathlib
 import tempfile
+import warnings
 
 import keras
 import numpy as np
@@ -60,7 +61,9 @@ def keras_int8(model, x):
     """The answers of a copy of the model whose dense layers are quantized to int8."""
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    copy.quantize("int8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras names each layer that has nothing to quantize
+        copy.quantize("int8")
     return copy.predict(x, verbose=0), len(batch_norms(copy))
 
 
