@@ -23,7 +23,7 @@ __all__ = [
     "SUPPORTED",
     "AllVariablesOptimizer",
     "MissingHook",
-    "RenormStatistics",
+    "Renorm",
     "check_folding",
     "compiled_as",
     "compute_in",
@@ -37,13 +37,12 @@ __all__ = [
     "is_optional",
     "is_plain_graph",
     "is_plain_sequence",
-    "is_untrained",
     "mask_of",
     "operation_class",
     "optimizers_inside",
     "producer_of",
     "rate_variables",
-    "renorm_statistics",
+    "renorm_of",
     "replica_count",
     "run_graph",
     "run_on",
@@ -232,25 +231,25 @@ if not _names(_BATCH_NORM.build, "add_weight"):
     raise MissingHook("BatchNormalization.build's use of `add_weight`")
 
 
-def is_untrained(args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether arguments of `add_weight` make a weight that is not trained; Keras may give them by place or name."""
-    given = inspect.signature(keras.Layer.add_weight).bind_partial(None, *args, **kwargs).arguments
-    return given.get("trainable") is False
+class Renorm(NamedTuple):
+    """Arguments and variables of batch renormalization."""
 
-
-class RenormStatistics(NamedTuple):
-    """The variables of batch renormalization."""
-
+    clipping: dict[str, float]
+    momentum: float
     mean: keras.Variable
     deviation: keras.Variable
     moving_deviation: keras.Variable
     """At test time."""
 
 
-def renorm_statistics(layer: keras.layers.BatchNormalization) -> RenormStatistics:
+def renorm_of(layer: keras.layers.BatchNormalization) -> Renorm:
     """What Keras's layer keeps for batch renormalization; its documentation names the arguments alone."""
-    return RenormStatistics(
-        _of(layer, "renorm_mean"), _of(layer, "renorm_stddev"), _of(layer, "moving_stddev")
+    return Renorm(
+        clipping=_of(layer, "renorm_clipping") or {},
+        momentum=_of(layer, "renorm_momentum"),
+        mean=_of(layer, "renorm_mean"),
+        deviation=_of(layer, "renorm_stddev"),
+        moving_deviation=_of(layer, "moving_stddev"),
     )
 
 
@@ -276,7 +275,7 @@ def check_folding() -> None:
     for value in (input_structure(model), *model.inputs):
         is_optional(value)
         same_input(value)
-    mask_of(inputs)
+    mask_of(with_mask(inputs, None))
     takes_training(layer)
     converts_inputs(layer)
     sublayers(model)

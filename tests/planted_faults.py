@@ -27,6 +27,7 @@ GROUP = "tests/layers/test_group_norm.py"
 RUNS = "tests/properties/test_lbfgs_runs.py"
 PROOF = "tests/folding/test_proof.py"
 EXPORT = "tests/export/test_export_folded.py"
+DOOR = "tests/test_keras_private.py"
 FOLDING = "tests/folding/test_awkward_models.py"
 
 OPTIMIZERS = [
@@ -131,6 +132,12 @@ FOLDINGS = [
     Fault("an activation ignored", "folding/planning/absorb.py", "getattr(layer, \"activation\", keras.activations.linear) is not keras.activations.linear", "False", FOLDING, "torch"),
 ]  # fmt: skip
 
+DOORS = [
+    Fault("decay that Keras no longer asks for", "keras_private.py", "    if not any(_names(method, name) for method in methods):", "    if False:", DOOR + " -k misses_a_call"),
+    Fault("a missing hook passed over", "keras_private.py", "        return getattr(owner, name)\n", "        return getattr(owner, name, None)\n", DOOR + " -k first_use_misses"),
+    Fault("a copy with the original's torch parameters", "keras_private.py", 'if k != "_torch_params"}', "}", DOOR + " -k parameters_of_its_own", "torch"),
+]  # fmt: skip
+
 PROOFS = [
     Fault("one scale for all channels", "folding/proving/comparison.py", "    if axis is None or array.ndim == 0 or array.size == array.shape[axis]:", "    if True:", PROOF + " -k one_scale"),
     Fault("errors of folds left to add up", "folding/proving/side_by_side.py", "                b.set(spot, a.value(spot))\n", "                pass\n", "tests/folding/test_promises.py -k chaotic"),
@@ -148,4 +155,4 @@ PROOFS = [
     Fault("an error of the fold taken for bad input", "__main__.py", "        raise _Failed(f", "        raise _BadInput(f", "tests/test_command_line.py -k fold_itself"),
 ]  # fmt: skip
 
-FAULTS = [*OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS, *PROOFS]
+FAULTS = [*DOORS, *OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS, *PROOFS]

@@ -1,6 +1,5 @@
 """BatchNorm: channels normalized by the statistics of the batch, and of training at test time."""
 
-import inspect
 import math
 from typing import Any
 
@@ -9,10 +8,9 @@ from keras import ops
 
 from keras_addons_l6 import argument_checks, backends
 from keras_addons_l6.backends.portable.layers import Statistics, Tensor
+from keras_addons_l6.keras_private import HAS_RENORM, renorm_of
 from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
-
-_KERAS_HAS_RENORM = "renorm" in inspect.signature(keras.layers.BatchNormalization.__init__).parameters
 
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")
@@ -128,7 +126,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         _check_synchronized(name, synchronized)
         _check_renorm(name, renorm, renorm_clipping)
         renorm_momentum = argument_checks.number(name, "renorm_momentum", renorm_momentum, low=0.0, high=1.0)
-        if _KERAS_HAS_RENORM:
+        if HAS_RENORM:
             kwargs.update(renorm=renorm, renorm_clipping=renorm_clipping, renorm_momentum=renorm_momentum)
         super().__init__(
             axis=arguments.channel_axis(name, axis),
@@ -225,11 +223,12 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def _renorm_correction(self, batch: Statistics) -> tuple[Tensor, Tensor]:
         """Compute r = deviation / its running mean, d = (mean - its own) / the same, both clipped."""
-        bounds = self.renorm_clipping or {}
         smallest = self.epsilon**0.5  # the running deviation starts at 0 where its initializer says so
-        running_deviation = ops.clip(ops.cast(self.renorm_stddev, batch.mean.dtype), smallest, math.inf)
+        running = renorm_of(self)
+        bounds = running.clipping
+        running_deviation = ops.clip(ops.cast(running.deviation, batch.mean.dtype), smallest, math.inf)
         r = ops.sqrt(batch.variance + self.epsilon) / running_deviation
-        d = (batch.mean - ops.cast(self.renorm_mean, batch.mean.dtype)) / running_deviation
+        d = (batch.mean - ops.cast(running.mean, batch.mean.dtype)) / running_deviation
         r = ops.clip(r, bounds.get("rmin", 0.0), bounds.get("rmax", math.inf))
         dmax = bounds.get("dmax", math.inf)
         return r, ops.clip(d, -dmax, dmax)
@@ -237,11 +236,12 @@ class BatchNorm(keras.layers.BatchNormalization):
     def _update_renorm_averages(self, batch: Statistics) -> None:
         deviation = ops.sqrt(batch.variance + self.epsilon)
         recorded = ops.sqrt(self._recorded_variance(batch) + self.epsilon)
-        self._move(self.renorm_mean, batch.mean, self.renorm_momentum, batch.count)
-        self._move(self.renorm_stddev, deviation, self.renorm_momentum, batch.count)
+        running = renorm_of(self)
+        self._move(running.mean, batch.mean, running.momentum, batch.count)
+        self._move(running.deviation, deviation, running.momentum, batch.count)
         self._move(self.moving_mean, batch.mean, self.momentum, batch.count)
-        self._move(self.moving_stddev, recorded, self.momentum, batch.count)
-        moving_deviation = ops.convert_to_tensor(self.moving_stddev)
+        self._move(running.moving_deviation, recorded, self.momentum, batch.count)
+        moving_deviation = ops.convert_to_tensor(running.moving_deviation)
         self.moving_variance.assign(ops.clip(ops.square(moving_deviation) - self.epsilon, 0.0, math.inf))
 
     def _recorded_variance(self, batch: Statistics) -> Tensor:
@@ -267,7 +267,7 @@ def _check_synchronized(layer: str, synchronized: bool) -> None:
 
 
 def _check_renorm(layer: str, renorm: bool, clipping: dict[str, float] | None) -> None:
-    if renorm and not _KERAS_HAS_RENORM:
+    if renorm and not HAS_RENORM:
         raise ValueError(
             f"{layer}: renorm=True needs Keras 3.14 or later; this is Keras {keras.__version__}."
         )

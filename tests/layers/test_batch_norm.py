@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_addons_l6 import keras_private
 from keras_addons_l6.layers import BatchNorm, batch_norm
 from tests.reference import layers as reference
 
@@ -228,9 +229,7 @@ def renorm_step(x, state, momentum, renorm_momentum, clipping, epsilon):
     return y
 
 
-needs_renorm = pytest.mark.skipif(
-    not batch_norm._KERAS_HAS_RENORM, reason="this Keras has no renorm to subclass"
-)
+needs_renorm = pytest.mark.skipif(not keras_private.HAS_RENORM, reason="this Keras has no renorm to subclass")
 
 
 @needs_renorm
@@ -271,7 +270,7 @@ def test_renorm_equals_keras():
 
 
 def test_renorm_where_keras_has_none(monkeypatch):
-    monkeypatch.setattr(batch_norm, "_KERAS_HAS_RENORM", False)
+    monkeypatch.setattr(batch_norm, "HAS_RENORM", False)
     with pytest.raises(ValueError, match=r"renorm=True needs Keras 3\.14 or later"):
         BatchNorm(renorm=True)
     layer = BatchNorm()

@@ -17,6 +17,7 @@ from torch.autograd import forward_ad
 
 from keras_addons_l6.backends.portable import layers as portable
 from keras_addons_l6.backends.portable.layers import EXACT_SCALE, Statistics, Tensor
+from keras_addons_l6.backends.torch import private
 
 BLOCK = 1 << 18  # elements of a block: 1 MiB of float32, which a core's cache holds with its temporaries
 
@@ -136,9 +137,7 @@ def serve(*tensors: Tensor | None) -> bool:
 
 def _is_transformed(x: Tensor) -> bool:
     """Whether `torch.func` or forward-mode differentiation is at work on a tensor."""
-    # Torch has no public question for the first.
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(x)
-    return wrapped or forward_ad.unpack_dual(x).tangent is not None
+    return private.is_in_functorch(x) or forward_ad.unpack_dual(x).tangent is not None
 
 
 def batch_norm(

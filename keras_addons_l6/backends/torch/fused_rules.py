@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from keras_addons_l6.backends.torch import private
+
 Tensors = Sequence[torch.Tensor]
 
 # The steps at which the kernels' own bias corrections, 1 - b^t, and decay of the rate come to nothing.
@@ -30,7 +32,7 @@ def adam(
 ) -> None:
     """Adam, as x - a sqrt(c2)/c1 m / (sqrt(v) + eps sqrt(c2)), as in Kingma & Ba, section 2."""
     correction = math.sqrt(c2)
-    torch._fused_adam_(
+    private.fused_adam_(
         x,
         g,
         m,
@@ -49,7 +51,7 @@ def adam(
 
 def adagrad(g: Tensors, x: Tensors, s: Tensors, *, a: float, eps: float) -> None:
     """AdaGrad."""
-    torch._fused_adagrad_(
+    private.fused_adagrad_(
         x, g, s, [_FIRST] * len(x), lr=a, lr_decay=0.0, weight_decay=0.0, eps=eps, maximize=False
     )
 
@@ -58,7 +60,7 @@ def rmsprop(g: Tensors, x: Tensors, s: Tensors, *, a: float, rho: float, momentu
     """RMSProp without momentum: Adam at b1 = 0, whose first moment is the gradient and is not kept."""
     del momentum
     moment = _scratch(g)
-    torch._foreach_copy_(moment, g)  # at b1 = 0 it is multiplied by 0, which would keep a NaN
+    private.foreach_copy_(moment, g)  # at b1 = 0 it is multiplied by 0, which would keep a NaN
     adam(g, x, moment, s, a=a, b1=0.0, b2=rho, c1=1.0, c2=1.0, eps=eps)
 
 
@@ -67,7 +69,7 @@ def nesterov(g: Tensors, x: Tensors, v: Tensors, *, a: float, m: float) -> None:
     scaled = _scratch(g)
     for target, gradient in zip(scaled, g, strict=True):
         torch.mul(gradient, -a, out=target)
-    torch._fused_sgd_(
+    private.fused_sgd_(
         x,
         scaled,
         v,

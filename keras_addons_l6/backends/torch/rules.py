@@ -7,7 +7,7 @@ import torch
 from keras import ops
 
 from keras_addons_l6.backends.portable.known_rules import name_of
-from keras_addons_l6.backends.torch import fused_rules
+from keras_addons_l6.backends.torch import fused_rules, private
 from keras_addons_l6.backends.torch.tensor_list import TensorList
 
 # Elements of the pieces worked on together. A rule's dozen temporaries then take a few MiB whatever the size
@@ -74,7 +74,7 @@ def _step_fused(kernel: str, variables: list[Operands], coefficients: dict[str, 
     for pieces in _chunks(variables) if in_pieces else [variables]:
         g, x, *state = (column for column in zip(*pieces, strict=True) if column[0] is not None)
         if decay is not None:
-            torch._foreach_add_(x, x, alpha=-float(decay))
+            private.foreach_add_(x, x, alpha=-float(decay))
         fused_rules.KERNELS[kernel]([t.contiguous() for t in g], x, *state, **numbers)
 
 
@@ -86,7 +86,7 @@ def _step_pieces(rule: Rule, pieces: list[Operands], coefficients: dict[str, Any
     x = x if decay is None else x - decay * x
     for target, value in zip(columns[1:], rule(g, x, *state, **coefficients), strict=True):
         if target is not None:
-            torch._foreach_copy_(target, value.tensors)
+            private.foreach_copy_(target, value.tensors)
 
 
 def _chunks(variables: Iterable[Operands]) -> Iterator[list[Operands]]:

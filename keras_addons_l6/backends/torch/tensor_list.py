@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from keras_addons_l6.backends.portable.elementwise import ManyTensors
+from keras_addons_l6.backends.torch import private
 
 Operand = Any  # a TensorList, a Python number or a 0-dimensional tensor
 
@@ -20,27 +21,27 @@ class TensorList(ManyTensors):
         self.tensors = tensors
 
     def __mul__(self, other: Operand) -> "TensorList":
-        return self._apply(torch._foreach_mul, other)
+        return self._apply(private.foreach_mul, other)
 
     def __truediv__(self, other: Operand) -> "TensorList":
-        return self._apply(torch._foreach_div, other)
+        return self._apply(private.foreach_div, other)
 
     def __add__(self, other: Operand) -> "TensorList":
-        return self._apply(torch._foreach_add, other)
+        return self._apply(private.foreach_add, other)
 
     def __sub__(self, other: Operand) -> "TensorList":
-        return self._apply(torch._foreach_sub, other)
+        return self._apply(private.foreach_sub, other)
 
     __rmul__ = __mul__
     __radd__ = __add__
 
     def sqrt(self) -> "TensorList":
         """Square root of each tensor."""
-        return TensorList(torch._foreach_sqrt(self.tensors))
+        return TensorList(private.foreach_sqrt(self.tensors))
 
     def maximum(self, other: Operand) -> "TensorList":
         """The larger of each element and `other`'s; NaN where either is NaN."""
-        return self._apply(torch._foreach_maximum, other)
+        return self._apply(private.foreach_maximum, other)
 
     def _apply(self, operation: Callable[..., Any], other: Operand) -> "TensorList":
         return TensorList(operation(self.tensors, other.tensors if isinstance(other, TensorList) else other))

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_addons_l6.backends.portable.arrays import Tensor
+from keras_addons_l6.keras_private import optimizers_inside
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
 from keras_addons_l6.optimizers.quasi_newton.lbfgs import LBFGS
 from keras_addons_l6.optimizers.quasi_newton.randomness import RandomStates
@@ -186,8 +187,7 @@ def lbfgs_of(model: Any) -> LBFGS:
         ValueError: if it has none.
     """
     optimizer = getattr(model, "optimizer", None)
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    for candidate in (inner, *getattr(inner, "optimizers", ())):
+    for candidate in optimizers_inside(optimizer):
         if isinstance(candidate, LBFGS):
             return candidate
     raise ValueError(

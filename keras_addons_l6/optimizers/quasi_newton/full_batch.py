@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from keras_addons_l6.argument_checks import count, knows_its_arguments, optional_count, refuse
-from keras_addons_l6.keras_private import compiled_as
+from keras_addons_l6.keras_private import compiled_as, replica_count
 from keras_addons_l6.optimizers.quasi_newton import iteration, iteration_history, pieces, programs
 from keras_addons_l6.optimizers.quasi_newton.full_batch_data import Data, common_length, prepared, signature
 from keras_addons_l6.optimizers.quasi_newton.full_batch_loss import FullBatch
@@ -391,7 +391,7 @@ def _checked_optimizer(model: Any) -> LBFGS:
             "wraps it, and float16 has too few digits for its line search: use float32). Received: "
             f"optimizer={optimizer!r}."
         )
-    if keras.backend.backend() == "tensorflow" and model.distribute_strategy.num_replicas_in_sync > 1:
+    if replica_count(model) > 1:
         raise ValueError(
             "`fit_full_batch` runs on one TensorFlow device; under `tf.distribute` use `model.fit`."
         )

@@ -14,18 +14,12 @@ def usable(loss: Any, gradients: Sequence[Any]) -> Any | None:
     be where the function ran in this trace, and raises where it ran in one of its own (under a `jax.jit`
     inside the gradient, say).
     """
-    if keras.backend.backend() == "jax" and not _of_one_trace(loss, gradients):
-        return None
+    if keras.backend.backend() == "jax":
+        from keras_addons_l6.backends.jax import private
+
+        if not private.of_one_trace(loss, gradients):
+            return None
     return ops.reshape(loss, ())
-
-
-def _of_one_trace(loss: Any, gradients: Sequence[Any]) -> bool:
-    import jax
-
-    if not isinstance(loss, jax.core.Tracer):
-        return True
-    # Private: JAX has no public question for it, and raises only when the whole program is complete.
-    return any(getattr(gradient, "_trace", None) is loss._trace for gradient in gradients)
 
 
 def known_now(x: Any) -> bool:
