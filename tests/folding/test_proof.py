@@ -341,3 +341,15 @@ def test_no_tolerance_beyond_the_limit_is_taken():
     quiet = judge("x", "x", measure(expected, 1.2 * expected, 1), 10.0)
     assert quiet.refused
     assert worst([loud, quiet]) is quiet
+
+
+def test_terms_that_cancel_behind_a_dead_channel_are_no_fault():
+    """Where x is zero, BatchNorm gives beta - mean s: a small difference of two numbers that are rounded."""
+    inputs = keras.Input((6, 6, 3))
+    dead = L.Conv2D(4, 1, activation="relu", bias_initializer=keras.initializers.Constant([-1e3, 0, 0, 0]))
+    norm = L.BatchNormalization()
+    model = keras.Model(inputs, norm(L.DepthwiseConv2D(3, use_bias=False)(dead(inputs))))
+    scale = np.float32(1.0) / np.sqrt(np.float32(0.3) + np.float32(norm.epsilon))
+    mean = np.array([7.0 / 3.0, 0.1, 0.2, 0.3], "float32")
+    norm.set_weights([np.ones(4), mean * scale, mean, np.full(4, 0.3)])
+    assert fold_with_report(model).verification.folds[0].unseen == 1

@@ -24,7 +24,8 @@ from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.building.origin import Origin, Spot, origin_of
 from keras_addons_l6.folding.building.rewrite import own_state
 from keras_addons_l6.folding.errors import FoldingError, one_line
-from keras_addons_l6.folding.planning.batch_norm import is_batch_norm
+from keras_addons_l6.folding.planning.affine import Placed, float64_array
+from keras_addons_l6.folding.planning.batch_norm import is_batch_norm, placed_map
 from keras_addons_l6.folding.progress import Progress
 from keras_addons_l6.folding.proving.comparison import LIMIT, Comparison, Measured, judge, worst
 from keras_addons_l6.folding.proving.float32_copy import HALF, computes_in_half, in_float32
@@ -34,7 +35,7 @@ from keras_addons_l6.folding.proving.trial import left_out, run_flat, run_infere
 from keras_addons_l6.folding.proving.verification import Verification
 from keras_addons_l6.folding.recording.signature import data_arguments
 from keras_addons_l6.folding.recording.trace import record
-from keras_addons_l6.folding.tape import Played, Tape, as_played
+from keras_addons_l6.folding.tape import Call, Played, Tape, as_played
 
 __all__ = ["verify", "verify_folding"]
 
@@ -240,7 +241,8 @@ def _folds(run: _Trial, origin: Origin, second: Played) -> Iterator[Comparison]:
 
     def judged(spot: Spot, name: str) -> Comparison:
         own = noise[spot].difference if spot in noise else None
-        return judge(name, tape.calls[spot[0]].path, measured[spot], rounding, own, run.tolerance)
+        sized = _with_terms(measured[spot], tape.calls[spot[0]])
+        return judge(name, tape.calls[spot[0]].path, sized, rounding, own, run.tolerance)
 
     if any(judged(spot, "").refused for spot in measured):
         noise = dict(noises(run.first, course))
@@ -252,6 +254,22 @@ def _folds(run: _Trial, origin: Origin, second: Played) -> Iterator[Comparison]:
         found = [judged(spot, place.batch_norm) for spot in place.spots if spot in measured]
         if found:
             yield _together(found)
+
+
+def _with_terms(measured: Measured, call: Call) -> Measured:
+    """The size of a BatchNorm's output x s + (beta - mean s) with the terms that are added in it.
+
+    They may cancel, and are rounded even where a dead x makes the output a small constant.
+    """
+    placed = placed_map(call) if is_batch_norm(call.operation) else None
+    if not isinstance(placed, Placed):
+        return measured
+    layer: Any = call.operation
+    beta = 0.0 if layer.beta is None else float64_array(layer.beta)
+    terms = np.maximum(np.abs(beta - placed.affine.shift), np.abs(beta))
+    if len(terms) != len(measured.size):
+        terms = terms.max(keepdims=True)
+    return dataclasses.replace(measured, size=np.maximum(measured.size, terms))
 
 
 def _together(found: Sequence[Comparison]) -> Comparison:
