@@ -293,7 +293,14 @@ def test_every_hook_is_tried():
         and isinstance(node.args[1], ast.Constant)
     }
     tried = {name for _, name in (*AT_IMPORT, *ON_GRAPHS)} | {name for _, name, _ in ON_INSTANCES}
-    only_where_there = {"distribute_strategy", "optimizers", "_run_through_graph", "call", "torch_params"}
+    only_where_there = {
+        "distribute_strategy",
+        "optimizers",
+        "_run_through_graph",
+        "call",
+        "torch_params",
+        "_dtype_policy",
+    }
     only_where_there |= {
         "renorm_clipping",
         "renorm_momentum",
