@@ -10,7 +10,18 @@ class FoldingError(ValueError):
 
     The message says what was found, what was expected and how to mend it. Nothing is half-changed
     when it is raised: the model that was given is as it was, and no folded model exists.
+
+    Args:
+        *message: What is said.
+
+    Example:
+        >>> from keras_addons_l6.folding import FoldingError
+        >>> issubclass(FoldingError, ValueError)
+        True
     """
+
+    def __init__(self, *message: object) -> None:
+        super().__init__(*message)
 
 
 def one_line(error: object, limit: int = 400) -> str:

@@ -125,6 +125,14 @@ def fold_with_report(
 
     Raises:
         FoldingError: See `fold_batch_norm`.
+
+    Example:
+        >>> import keras
+        >>> from keras_addons_l6.folding import fold_with_report
+        >>> layers = [keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()]
+        >>> folding = fold_with_report(keras.Sequential(layers), verbose=False)
+        >>> len(folding.report.folded)
+        1
     """
     with Progress(f"Folding BatchNorm in '{getattr(model, 'name', model)}'", verbose) as progress:
         progress.show("recording its calls")

@@ -138,7 +138,7 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
             owner, "loss_scale_factor", loss_scale_factor, low=0.0, bounds="(]"
         )
         batches = optional_count(owner, "gradient_accumulation_steps", gradient_accumulation_steps, low=2)
-        if verbose not in (0, 1):
+        if not isinstance(verbose, int) or verbose not in (0, 1):
             refuse(owner, "verbose", verbose, "0 or 1")
         super().__init__(
             learning_rate=settings.learning_rate,

@@ -41,6 +41,13 @@ class MinimizeResult:
         evaluations: evaluations of value and gradient.
         converged: whether gradient_norm <= gradient_tolerance.
         status: why it ended, in words.
+
+    Example:
+        >>> from keras import ops
+        >>> from keras_addons_l6.optimizers import minimize
+        >>> result = minimize(lambda x: ops.sum((x - 3.0) ** 2), ops.zeros((2,)))
+        >>> result.converged
+        True
     """
 
     x: Any
