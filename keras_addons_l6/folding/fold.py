@@ -129,7 +129,7 @@ def fold_with_report(
     Example:
         >>> import keras
         >>> from keras_addons_l6.folding import fold_with_report
-        >>> layers = [keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()]
+        >>> layers = [keras.Input((4,)), keras.layers.Dense(3, name="d"), keras.layers.BatchNormalization(name="b")]
         >>> folding = fold_with_report(keras.Sequential(layers), verbose=False)
         >>> len(folding.report.folded)
         1
