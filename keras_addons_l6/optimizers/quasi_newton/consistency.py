@@ -14,10 +14,8 @@ __all__ = ["LONG", "contradicts", "doubt_after"]
 FAR = 3.0  # how many times h times the steeper slope the miss must be to count; half of it is what convexity allows
 NOISE = 1e-3  # of the value: what rounding in float32 never does to a mean over samples that is not near zero
 RESIDUAL = 10.0  # roundings of a residual, of the size of the first ones: what is left of a value near zero
-CONTRADICTION, LONG = (
-    4,
-    16,
-)  # doubt grows by 4 at a contradiction and falls by 1 elsewhere; LONG doubt is reported
+# Doubt grows by CONTRADICTION at one and falls by 1 elsewhere; LONG doubt is reported.
+CONTRADICTION, LONG = 4, 16
 
 
 def contradicts(arrays: NumpyArrays, before: State, value: Scalar, slope: Scalar) -> Scalar:
