@@ -3,7 +3,7 @@
 import importlib as _importlib
 import typing as _typing
 
-from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, PReLU, Swish
+from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, PReLU, Swish
 from keras_addons_l6.optimizers import (
     LBFGS,
     AdaGrad,
@@ -39,6 +39,7 @@ __all__ = [
     "FoldingError",
     "GroupNorm",
     "InstanceNorm",
+    "LayerNorm",
     "MinimizeResult",
     "Nesterov",
     "PReLU",

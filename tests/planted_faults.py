@@ -24,6 +24,7 @@ LAYER = "tests/test_every_layer.py"
 NUMERICS = "tests/backends/test_numerics.py"
 BATCH = "tests/layers/test_batch_norm.py"
 GROUP = "tests/layers/test_group_norm.py"
+LAYER_NORM = "tests/layers/test_layer_norm.py"
 RUNS = "tests/properties/test_lbfgs_runs.py"
 PROOF = "tests/folding/test_proof.py"
 EXPORT = "tests/export/test_export_folded.py"
@@ -55,13 +56,13 @@ OPTIMIZERS = [
 ]  # fmt: skip
 
 LAYERS = [
-    Fault("PReLU's alpha without a gradient", "layers/prelu.py", "backends.layers.prelu(inputs, ops.convert_to_tensor(self.alpha))", "backends.layers.prelu(inputs, ops.stop_gradient(ops.convert_to_tensor(self.alpha)))", "tests/layers/test_prelu.py"),
+    Fault("PReLU's alpha without a gradient", "layers/prelu.py", "backends.layers.prelu(x, ops.convert_to_tensor(self.alpha))", "backends.layers.prelu(x, ops.stop_gradient(ops.convert_to_tensor(self.alpha)))", "tests/layers/test_prelu.py"),
     Fault("PReLU's alpha from zero", "layers/prelu.py", "alpha_initializer: Initializer = _INITIAL_SLOPE", 'alpha_initializer: Initializer = "zeros"', "tests/layers/test_prelu.py"),
     Fault("parameters shared along the wrong axis", "layers/shared_axes.py", "        size = 1 if axis in shared else size", "        size = 1 if axis - 1 in shared else size", "tests/layers/test_prelu.py"),
-    Fault("Swish's beta without a gradient", "layers/swish.py", "backends.layers.swish(inputs, ops.convert_to_tensor(self.beta))", "backends.layers.swish(inputs, ops.stop_gradient(ops.convert_to_tensor(self.beta)))", "tests/layers/test_swish.py"),
+    Fault("Swish's beta without a gradient", "layers/swish.py", "backends.layers.swish(x, ops.convert_to_tensor(self.beta))", "backends.layers.swish(x, ops.stop_gradient(ops.convert_to_tensor(self.beta)))", "tests/layers/test_swish.py"),
     Fault("Swish's beta always trained", "layers/swish.py", "            trainable=self.trainable_beta,\n", "", "tests/layers/test_swish.py"),
     Fault("SELU's constant to four digits", "backends/portable/layers.py", "SELU_ALPHA = 1.6732632423543772", "SELU_ALPHA = 1.6733", "tests/layers/test_selu.py"),
-    Fault("BatchNorm's running mean stale", "layers/batch_norm.py", "            self._move(self.moving_mean, batch.mean, self.momentum, batch.count)\n            self._move(self.moving_variance", "            self._move(self.moving_variance", BATCH),
+    Fault("BatchNorm's running mean stale", "layers/batch_norm.py", "        self._move(self.moving_mean, batch.mean, self.momentum, batch.count)\n        self._move(self.moving_variance", "        self._move(self.moving_variance", BATCH),
     Fault("BatchNorm's momentum the wrong way round", "layers/batch_norm.py", "old * momentum + value * (1.0 - momentum)", "old * (1.0 - momentum) + value * momentum", BATCH),
     Fault("the unbiased variance biased", "layers/batch_norm.py", "ops.clip(batch.count - 1.0, 1.0, math.inf)", "ops.clip(batch.count, 1.0, math.inf)", BATCH),
     Fault("a frozen BatchNorm that trains", "layers/batch_norm.py", "        if not (training and self.trainable):", "        if not training:", BATCH),
@@ -74,6 +75,21 @@ LAYERS = [
     Fault("half precision in half precision", "backends/portable/layers.py", 'map(keras.backend.standardize_dtype, dtypes) else "float32"', 'map(keras.backend.standardize_dtype, dtypes) else keras.backend.standardize_dtype(dtypes[0])', NUMERICS + " -k half_precision"),
     Fault("groups of the wrong channels", "backends/portable/layers.py", "ops.reshape(per_channel, (-1, groups, channels // groups))", "ops.transpose(ops.reshape(per_channel, (-1, channels // groups, groups)), (0, 2, 1))", GROUP),
     Fault("InstanceNorm over the whole sample", "layers/instance_norm.py", "            groups=-1,\n", "            groups=1,\n", GROUP),
+    Fault("masked values counted in a group", "layers/group_norm.py", "        if mask is None:\n", "        if True:\n", GROUP + " -k mask"),
+    Fault("single values normalized", "layers/group_norm.py", "len(input_shape) == 2 and self.groups in (-1, channels)", "len(input_shape) == 1 and self.groups in (-1, channels)", GROUP + " -k single"),
+    Fault("a batch rounded before its statistics", "layers/batch_norm.py", "        self.autocast = False", "        self.autocast = True", BATCH + " -k as_it_came"),
+    Fault("NaN in the moving averages", "layers/batch_norm.py", "ops.where(finite, batch.count, ops.zeros_like(batch.count))", "batch.count", BATCH + " -k not_finite"),
+    Fault("a parameter of length 1 spread", "layers/shared_axes.py", "if axis not in shared}", "if axis not in shared and size != 1}", "tests/layers/test_prelu.py -k length_one"),
+    Fault("integers returned as they came", "layers/swish.py", "ops.cast(inputs, self.compute_dtype)", "inputs", LAYER + " -k integers"),
+    Fault("Swish at infinity", "backends/portable/layers.py", "    y = ops.where(infinite, limit, finite * ops.sigmoid(finite * beta))", "    y = z * ops.sigmoid(z * beta)", "tests/layers/test_swish.py -k infinity"),
+    Fault("saved tensors unpacked twice", "backends/torch/blocks.py", "x, gamma, beta, *statistics = ctx.saved_tensors  # once, as above", "x, gamma, beta, *statistics = ctx.saved_tensors and ctx.saved_tensors", LAYER + " -k checkpointed", "torch"),
+    Fault("a batch counted twice under checkpointing", "backends/torch/layers.py", "return private.backward_pass() != -1", "return False", LAYER + " -k checkpointed", "torch"),
+    Fault("the scale of u lost in a row's gradient", "backends/torch/blocks.py", "torch.mul(du, EXACT_SCALE, out=out)", "out.copy_(du)", LAYER_NORM, "torch"),
+    Fault("the slope of Swish without its gate's", "backends/tensorflow/layers.py", "dy * (s + rest * beta)", "dy * s", "tests/layers/test_swish.py", "tensorflow"),
+    Fault("LayerNorm's epsilon Keras's", "layers/layer_norm.py", "        epsilon: float = 1e-5,", "        epsilon: float = 1e-3,", LAYER_NORM),
+    Fault("LayerNorm's axes unsorted", "layers/layer_norm.py", "sorted({a % rank for a in given})", "[a % rank for a in given]", LAYER_NORM),
+    Fault("LayerNorm's config overwritten by build", "layers/layer_norm.py", "        sizes = self._sizes(input_shape)\n", "        sizes = self._sizes(input_shape)\n        self.axis = list(sizes)\n", LAYER_NORM),
+    Fault("LayerNorm without a shift", "backends/portable/layers.py", "passes.centred(z, feature_shift(z, axes, passes.average))", "passes.centred(z, 0.0 * feature_shift(z, axes, passes.average))", NUMERICS + " -k layer_norm_loses"),
     Fault("GroupNorm's config overwritten by build", "layers/group_norm.py", "        self._check_divides(channels)\n", "        self._check_divides(channels)\n        self.groups = channels if self.groups == -1 else self.groups\n", GROUP),
 ]  # fmt: skip
 

@@ -128,7 +128,7 @@ def state(layer):
 @pytest.mark.parametrize("cls", LAYERS)
 def test_a_bad_input_leaves_a_layer_as_it_was(cls):
     layer = cls(groups=2) if cls is layers.GroupNorm else cls()
-    layer(np.ones((2, 6), "float32"))
+    layer(np.ones((2, 3, 6) if cls is layers.InstanceNorm else (2, 6), "float32"))
     before, call = state(layer), {"training": True} if cls is layers.BatchNorm else {}
     for bad in BAD_INPUTS:
         try:

@@ -1,5 +1,6 @@
 """Every layer times every promise."""
 
+import contextlib
 import copy
 import json
 import pickle
@@ -10,8 +11,8 @@ import pytest
 from keras import ops
 
 import keras_addons_l6
-from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, PReLU, Swish
-from tests.layers.derivatives import compiled, pullback
+from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, PReLU, Swish
+from tests.layers.derivatives import compiled, gradients, pullback
 
 # constructor arguments -> number of trained, and of other, weights
 TABLE = [
@@ -28,6 +29,9 @@ TABLE = [
     (GroupNorm, {"groups": -1, "axis": 1, "gamma_regularizer": "l2"}, 2, 0),
     (GroupNorm, {"groups": 4, "center": False, "gamma_constraint": "unit_norm"}, 1, 0),
     (InstanceNorm, {}, 2, 0),
+    (LayerNorm, {}, 2, 0),
+    (LayerNorm, {"axis": [2, -1], "epsilon": 1e-3, "beta_regularizer": "l2"}, 2, 0),
+    (LayerNorm, {"axis": 1, "center": False, "gamma_initializer": "ones"}, 1, 0),
     (InstanceNorm, {"axis": -2, "scale": False, "beta_initializer": "random_normal"}, 1, 0),
 ]
 if "renorm" in keras.layers.BatchNormalization().get_config():
@@ -131,6 +135,106 @@ def test_dtype_policies(layer, arguments, policy):
 
 
 @every_layer
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "bool"])
+def test_integers_and_booleans_are_computed_in_the_compute_dtype(layer, arguments, dtype):
+    """As the same numbers in the compute dtype are, eagerly and as symbols; gradients reach the weights."""
+    x = np.random.default_rng(5).integers(0, 256, X.shape).astype(dtype)
+    made, training = layer(**arguments), {"training": True} if layer is BatchNorm else {}
+    made.build(x.shape)
+    weights = [ops.convert_to_numpy(w) for w in made.trainable_weights]
+    frozen = [ops.convert_to_tensor(w) for w in made.non_trainable_weights]
+
+    def loss_and_gradients(x):
+        def loss(*trained):
+            y = made.stateless_call(list(trained), frozen, ops.convert_to_tensor(x), **training)[0]
+            return ops.sum(ops.sin(ops.cast(y, "float32")))
+
+        return gradients(loss, *weights) if weights else []
+
+    for tensor in (x, ops.convert_to_tensor(x)):
+        y = made(tensor)
+        assert keras.backend.standardize_dtype(y.dtype) == "float32"
+        expected = ops.convert_to_numpy(made(x.astype("float32")))
+        np.testing.assert_allclose(ops.convert_to_numpy(y), expected, rtol=1e-6, atol=1e-6)
+    for found, expected in zip(loss_and_gradients(x), loss_and_gradients(x.astype("float32")), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    symbol = keras.Input(SHAPE, dtype=dtype)
+    for y in (made(symbol), made.call(symbol)):
+        assert y.dtype == "float32"
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(keras.Model(symbol, made.call(symbol))(x)),
+        ops.convert_to_numpy(made(x)),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def remat_model(layer, inside):
+    """A layer, made inside a RematScope or not, between two others."""
+    inputs = keras.Input(SHAPE)
+    x = keras.layers.Dense(4, kernel_initializer="orthogonal")(inputs)
+    with keras.RematScope("full") if inside else contextlib.nullcontext():
+        x = layer()(x)
+    return keras.Model(inputs, keras.layers.Dense(1)(x))
+
+
+def trained(model):
+    """Weights after two steps, from weights that depend on their places alone."""
+    rng = np.random.default_rng(1)
+    model.set_weights(
+        [w + rng.uniform(0.1, 0.5, w.shape).astype(w.dtype) for w in map(np.zeros_like, model.get_weights())]
+    )
+    model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
+    model.fit(X, X[..., :1], epochs=2, batch_size=len(X), shuffle=False, verbose=0)
+    return model.get_weights()
+
+
+@every_layer
+def test_recomputed_in_the_backward_pass(layer, arguments, backend):
+    """`keras.RematScope` changes nothing that is learned, nor how often a batch enters the moving averages."""
+    if "random_normal" in arguments.values():
+        arguments = {**arguments, "beta_initializer": "zeros"}
+    if layer is BatchNorm and backend != "torch":
+        # Keras hands its keywords to what computes anew, which takes none in a graph, or makes symbols of them.
+        with pytest.raises((ValueError, RuntimeError)):
+            trained(remat_model(keras.layers.BatchNormalization, True))
+        return
+    if "renorm" in arguments:
+        return  # what is computed anew sees the averages that the first time has moved
+    expected = trained(remat_model(lambda: layer(**arguments), False))
+    for found, value in zip(trained(remat_model(lambda: layer(**arguments), True)), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-5, atol=1e-6)
+
+
+@every_layer
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointed_by_torch(layer, arguments, reentrant, backend):
+    if backend != "torch":
+        return
+    import torch.utils.checkpoint
+
+    made, training = layer(**arguments), {"training": True} if layer is BatchNorm else {}
+    made.build(X.shape)
+    start = made.get_weights()
+    dy = torch.as_tensor(np.random.default_rng(2).normal(size=X.shape).astype("float32"))
+    results = []
+    for run in (
+        lambda f, x: f(x),
+        lambda f, x: torch.utils.checkpoint.checkpoint(f, x, use_reentrant=reentrant),
+    ):
+        made.set_weights(start)
+        x = torch.as_tensor(X).requires_grad_()
+        for weight in made.trainable_weights:
+            weight.value.grad = None
+        run(lambda t: made(t, **training), x).backward(dy)
+        found = [x.grad, *(w.value.grad for w in made.trainable_weights)]
+        results.append([*(g.numpy() for g in found), *made.get_weights()])
+    for once, twice in zip(*results, strict=True):
+        if "renorm" not in arguments:
+            np.testing.assert_allclose(twice, once, rtol=1e-6, atol=1e-6)
+
+
+@every_layer
 def test_float64(float64, layer, arguments):
     made = layer(**arguments, dtype="float64")
     y = made(X.astype("float64"))
@@ -160,7 +264,7 @@ def test_symbolic_call(layer, arguments):
 
 @every_layer
 def test_sizes_that_are_not_known(layer, arguments):
-    if arguments.get("axis") in (1, -2) or arguments.get("shared_axes") == [-1]:
+    if arguments.get("axis") in (1, -2, [2, -1]) or arguments.get("shared_axes") == [-1]:
         return  # the axis of the weights has to be known, and here it is a spatial one
     model = unlike_at_first(model_of(layer, arguments, (None, None, 4)))
     for x in (X, X[:2, :2, :3]):
@@ -267,7 +371,7 @@ def test_wrong_input_after_build(layer, arguments):
     if made.input_spec is None:
         return  # no weight, or one for all elements
     with pytest.raises(ValueError, match="ncompatible"):
-        made(X[0])
+        made(X[:, :2, :3, :3])
 
 
 @every_layer
@@ -285,6 +389,7 @@ def test_quantization_leaves_ours_alone():
         (Swish, {}),
         (BatchNorm, {}),
         (GroupNorm, {"groups": 2}),
+        (LayerNorm, {}),
     ]:
         model.add(layer(**arguments))
     before = [layer.get_config() for layer in model.layers[1:]]
@@ -297,7 +402,7 @@ def all_in_one():
     model = keras.Sequential(
         [keras.Input((4, 4, 3), batch_size=None), keras.layers.Conv2D(4, 3, padding="same")]
     )
-    for layer in (BatchNorm(), PReLU(), GroupNorm(2), SELU(), InstanceNorm(), Swish()):
+    for layer in (BatchNorm(), PReLU(), GroupNorm(2), SELU(), InstanceNorm(), Swish(), LayerNorm()):
         model.add(layer)
     model.add(keras.layers.Conv2D(2, 3))
     return unlike_at_first(model)

@@ -89,6 +89,7 @@ def model_with_every_layer():
         layers.SELU(),
         layers.InstanceNorm(),
         layers.Swish(),
+        layers.LayerNorm(),
         keras.layers.GlobalAveragePooling2D(),
         keras.layers.Dense(CHANNELS),
     ):
@@ -133,9 +134,9 @@ def test_a_train_step_with_every_layer(topology, chips, name):
     compiled = step.lower(there.replicated(state), there.batch((x, y))).compile()
     assert not calls_host(compiled)
     assert aliased(compiled) == len(jax.tree.leaves(state))
-    # One saved tensor for each of the 8 image-sized layers, of a chip's share of the batch, and gradients.
+    # One saved tensor for each of the 9 image-sized layers, of a chip's share of the batch, and gradients.
     # L-BFGS chooses between two histories, so it needs a second one.
-    activations = 8 * 4 * BATCH * SIDE * SIDE * CHANNELS
+    activations = 9 * 4 * BATCH * SIDE * SIDE * CHANNELS
     history = bytes_of(state[2]) if name == "LBFGS" else 0
     assert compiled.memory_analysis().temp_size_in_bytes <= activations + bytes_of(state[0]) + history
 

@@ -9,7 +9,7 @@ from keras import ops
 from keras_addons_l6 import argument_checks, backends
 from keras_addons_l6.backends.portable.layers import Statistics, Tensor
 from keras_addons_l6.keras_private import HAS_RENORM, renorm_of
-from keras_addons_l6.layers import arguments
+from keras_addons_l6.layers import arguments, masks
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 
 
@@ -86,9 +86,11 @@ class BatchNorm(keras.layers.BatchNormalization):
         3. Masks of any rank, with one channel, and with any `axis`; Keras takes rank - 1 at `axis=-1`.
         4. `unbiased_moving_variance`, keyword-only.
         5. Moving averages are at least float32, also under a float16 policy, where a variance soon overflows.
-        6. Where no value counts, by mask or by an empty batch, the moving averages stay; Keras moves them
-           towards 0, or to NaN.
-        7. `axis=0`, arguments out of range, and an unknown number of channels are errors.
+        6. Where no value counts, by mask or by an empty batch, or a channel's statistics are not finite, its
+           moving averages stay; Keras moves them towards 0, or to NaN for good.
+        7. The input is not rounded to a lower compute dtype before its statistics are taken.
+        8. Under gradient checkpointing on torch, which computes the layer twice, a batch counts once.
+        9. `axis=0`, arguments out of range, and an unknown number of channels are errors.
 
     To reproduce Keras pass `momentum=0.99, epsilon=1e-3`: equal within rounding.
 
@@ -145,6 +147,7 @@ class BatchNorm(keras.layers.BatchNormalization):
             synchronized=synchronized,
             **kwargs,
         )
+        self.autocast = False  # statistics of the input as it came, not rounded to half precision first
         self.renorm = renorm
         self.unbiased_moving_variance = argument_checks.flag(
             name, "unbiased_moving_variance", unbiased_moving_variance
@@ -163,16 +166,17 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         """Normalize the channels."""
+        x = ops.cast(inputs, backends.layers.statistics_dtype(inputs.dtype, self.compute_dtype))
         gamma = None if self.gamma is None else ops.convert_to_tensor(self.gamma)
         beta = None if self.beta is None else ops.convert_to_tensor(self.beta)
         if not (training and self.trainable):
-            outputs = self._normalize_by_moving_averages(inputs, gamma, beta)
+            outputs = self._normalize_by_moving_averages(x, gamma, beta)
         elif self.renorm:
-            outputs = self._renormalize(inputs, mask, gamma, beta)
+            outputs = self._renormalize(x, mask, gamma, beta)
         else:
-            outputs, batch = self._normalize_by_batch(inputs, mask, gamma, beta)
-            self._move(self.moving_mean, batch.mean, self.momentum, batch.count)
-            self._move(self.moving_variance, self._recorded_variance(batch), self.momentum, batch.count)
+            outputs, batch = self._normalize_by_batch(x, mask, gamma, beta)
+            if not backends.layers.is_recomputed(x):
+                self._update_averages(_finite(batch))
         return ops.cast(outputs, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -195,7 +199,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     ) -> tuple[Tensor, Statistics]:
         axis = self.axis % len(x.shape)
         if mask is not None:
-            mask = _aligned_mask(type(self).__name__, mask, x, axis)
+            mask = masks.aligned(type(self).__name__, mask, x, axis)
         if self.synchronized:
             mask = ops.ones([1] * len(x.shape), dtype="bool") if mask is None else mask
             return backends.layers.synchronized_batch_norm(
@@ -209,10 +213,10 @@ class BatchNorm(keras.layers.BatchNormalization):
         self, x: Tensor, mask: Tensor | None, gamma: Tensor | None, beta: Tensor | None
     ) -> Tensor:
         """Ioffe (2017), Algorithm 1: y = (x_hat * r + d) * gamma + beta, r and d without gradient."""
-        x = ops.cast(x, backends.layers.statistics_dtype(x.dtype))
         normalized, batch = self._normalize_by_batch(x, mask, None, None)
         r, d = self._renorm_correction(batch)
-        self._update_renorm_averages(batch)
+        if not backends.layers.is_recomputed(x):
+            self._update_renorm_averages(_finite(batch))
         shape = [-1 if a == self.axis % len(x.shape) else 1 for a in range(len(x.shape))]
         outputs = normalized * ops.reshape(r, shape) + ops.reshape(d, shape)
         if gamma is not None:
@@ -232,6 +236,10 @@ class BatchNorm(keras.layers.BatchNormalization):
         r = ops.clip(r, bounds.get("rmin", 0.0), bounds.get("rmax", math.inf))
         dmax = bounds.get("dmax", math.inf)
         return r, ops.clip(d, -dmax, dmax)
+
+    def _update_averages(self, batch: Statistics) -> None:
+        self._move(self.moving_mean, batch.mean, self.momentum, batch.count)
+        self._move(self.moving_variance, self._recorded_variance(batch), self.momentum, batch.count)
 
     def _update_renorm_averages(self, batch: Statistics) -> None:
         deviation = ops.sqrt(batch.variance + self.epsilon)
@@ -254,6 +262,12 @@ class BatchNorm(keras.layers.BatchNormalization):
         """Assign average = momentum * average + (1 - momentum) * value, unless no value was counted."""
         old = ops.cast(average, value.dtype)
         average.assign(ops.where(count > 0, old * momentum + value * (1.0 - momentum), old))
+
+
+def _finite(batch: Statistics) -> Statistics:
+    """The statistics, of no value where they are not finite: one such batch would stay in the averages for good."""
+    finite = ops.isfinite(batch.mean) & ops.isfinite(batch.variance)
+    return batch._replace(count=ops.where(finite, batch.count, ops.zeros_like(batch.count)))
 
 
 def _check_synchronized(layer: str, synchronized: bool) -> None:
@@ -289,26 +303,3 @@ def _check_renorm(layer: str, renorm: bool, clipping: dict[str, float] | None) -
             f"{layer}: `renorm_clipping` must have rmin <= rmax and dmax >= 0. "
             f"Received: renorm_clipping={clipping}"
         )
-
-
-def _aligned_mask(layer: str, mask: Tensor, x: Tensor, axis: int) -> Tensor:
-    """`mask` with axes of length 1 added, so that it broadcasts against `x`."""
-    rank, leading = len(mask.shape), tuple(x.shape)
-    without_channels = leading[:axis] + leading[axis + 1 :]
-    if 0 < rank <= len(leading) and _fits(mask.shape, leading[:rank]):
-        added = [*range(rank, len(leading))]
-    elif 0 < rank < len(leading) and _fits(mask.shape, without_channels[:rank]):
-        added = [axis, *range(rank + 1, len(leading))]
-    else:
-        raise ValueError(
-            f"{layer}: a mask of shape {tuple(mask.shape)} does not fit inputs of shape {leading}. Expected "
-            f"the sizes of leading axes of the inputs, or of {without_channels}, which leaves out "
-            f"channel axis {axis}; a size may also be 1."
-        )
-    for a in added:
-        mask = ops.expand_dims(mask, a)
-    return mask
-
-
-def _fits(mask_shape: Shape, shape: Shape) -> bool:
-    return all(m is None or n is None or m in (1, n) for m, n in zip(mask_shape, shape, strict=True))

@@ -1,5 +1,6 @@
 """GroupNorm: channels normalized in groups, each sample by itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -7,7 +8,7 @@ from keras import ops
 
 from keras_addons_l6 import argument_checks, backends
 from keras_addons_l6.backends.portable.layers import Tensor
-from keras_addons_l6.layers import arguments
+from keras_addons_l6.layers import arguments, masks
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 
 
@@ -38,9 +39,15 @@ class GroupNorm(keras.layers.GroupNormalization):
         gamma_constraint: Constraint on gamma.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
+    Call arguments:
+        inputs: Tensor of rank >= 2.
+        mask: Which values count for the statistics; all are normalized. Its rules are `BatchNorm`'s. A padded
+            sample's valid part comes out as the sample without the padding does.
+
     Raises:
         ValueError: an argument out of range, at construction; an axis the input lacks, an unknown number of
-            channels, or one that `groups` does not divide, when the layer is built.
+            channels, one that `groups` does not divide, or groups of a single value, when the layer is built; a
+            mask that does not fit, when it is called.
 
     Example:
         >>> import numpy as np
@@ -56,7 +63,9 @@ class GroupNorm(keras.layers.GroupNormalization):
            1e4.
         3. Building the layer leaves `groups`, and with it the config, as it was.
         4. Errors say which number has to divide which; `axis` is one integer, and may not be the batch's.
-        5. The input is not rounded to a lower compute dtype before its statistics are taken, in any version
+        5. A mask is taken into account.
+        6. A group that holds one value, its own mean, is an error when the layer is built.
+        7. The input is not rounded to a lower compute dtype before its statistics are taken, in any version
            of Keras.
 
     To reproduce Keras pass `epsilon=1e-3`: equal within rounding.
@@ -101,23 +110,32 @@ class GroupNorm(keras.layers.GroupNormalization):
         """Create gamma and beta."""
         channels = arguments.channels(type(self).__name__, self.axis, input_shape)
         self._check_divides(channels)
+        self._check_has_values(channels, input_shape)
         self.gamma = self._add_affine("gamma", channels) if self.scale else None
         self.beta = self._add_affine("beta", channels) if self.center else None
         self.input_spec = keras.layers.InputSpec(ndim=len(input_shape), axes={self.axis: channels})
 
-    def call(self, inputs: Tensor) -> Tensor:
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalize the groups."""
         axis = self.axis % len(inputs.shape)
         x = ops.cast(inputs, backends.layers.statistics_dtype(inputs.dtype, self.compute_dtype))
-        y = backends.layers.group_norm(
-            x,
-            None if self.gamma is None else ops.convert_to_tensor(self.gamma),
-            None if self.beta is None else ops.convert_to_tensor(self.beta),
-            groups=x.shape[axis] if self.groups == -1 else self.groups,
-            axis=axis,
-            epsilon=self.epsilon,
-        )
+        gamma = None if self.gamma is None else ops.convert_to_tensor(self.gamma)
+        beta = None if self.beta is None else ops.convert_to_tensor(self.beta)
+        groups = x.shape[axis] if self.groups == -1 else self.groups
+        how = {"groups": groups, "axis": axis, "epsilon": self.epsilon}
+        if mask is None:
+            y = backends.layers.group_norm(x, gamma, beta, **how)
+        else:
+            mask = masks.aligned(type(self).__name__, mask, x, axis)
+            y = backends.layers.masked_group_norm(x, mask, gamma, beta, **how)
         return ops.cast(y, self.compute_dtype)
+
+    def rematerialized_call(
+        self, layer_call: Callable[..., Tensor], *args: Any, **kwargs: Any
+    ) -> Callable[..., Tensor]:
+        """`call`, to be computed anew in the backward pass, where TensorFlow takes no keywords such as the mask's."""
+        anew = super().rematerialized_call(lambda *tensors: layer_call(*tensors, **kwargs), *args, **kwargs)
+        return lambda *tensors, **bound: anew(*tensors)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Shape of the output: that of the input."""
@@ -131,6 +149,19 @@ class GroupNorm(keras.layers.GroupNormalization):
                 f"{type(self).__name__}: the number of channels, {channels}, must be a multiple of the "
                 f"number of groups, groups={self.groups}. Pass one of groups={divisors}."
             )
+
+    def _check_has_values(self, channels: int, input_shape: Shape) -> None:
+        """Refuse what makes each value its own mean, whatever the sizes, so that the output would be beta."""
+        if len(input_shape) == 2 and self.groups in (-1, channels) and channels > 0:
+            raise ValueError(
+                f"{type(self).__name__}: an input of shape {tuple(input_shape)} has no axes beside the batch's and the "
+                f"channels', so {self._lone_value}: the output would be beta whatever the input. Expected an input of "
+                "rank 3 or more; for vectors use LayerNorm or BatchNorm."
+            )
+
+    @property
+    def _lone_value(self) -> str:
+        return f"with groups={self.groups} each group has one value, its own mean"
 
     def _add_affine(self, name: str, channels: int) -> keras.Variable:
         return self.add_weight(

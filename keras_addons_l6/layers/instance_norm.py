@@ -18,8 +18,8 @@ class InstanceNorm(GroupNorm):
     Ulyanov, Vedaldi & Lempitsky, "Instance Normalization: The Missing Ingredient for Fast Stylization"
     (2017), equation 2, with a gain and an offset per channel. Numerics as in `GroupNorm`.
 
-    Input shape: any of rank >= 2, spatial sizes known or not; output: the same shape, in the compute dtype.
-    At rank 2 each channel has one value, its own mean, so the output is beta.
+    Input shape: any of rank >= 3, spatial sizes known or not; output: the same shape, in the compute dtype.
+    At rank 2 each channel would have one value, its own mean, and the output be beta: that is an error.
 
     Args:
         axis: Channel axis, any but the batch's.
@@ -34,9 +34,14 @@ class InstanceNorm(GroupNorm):
         gamma_constraint: Constraint on gamma.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
+    Call arguments:
+        inputs: Tensor of rank >= 3.
+        mask: Which values count for the statistics, as in `GroupNorm`.
+
     Raises:
-        ValueError: an argument out of range, at construction; an axis the input lacks or an unknown number of
-            channels, when the layer is built.
+        ValueError: an argument out of range, at construction; an axis the input lacks, an unknown number of
+            channels, or an input without spatial axes, when the layer is built; a mask that does not fit, when it is
+            called.
 
     Example:
         >>> import numpy as np
@@ -86,6 +91,10 @@ class InstanceNorm(GroupNorm):
             gamma_constraint=gamma_constraint,
             **kwargs,
         )
+
+    @property
+    def _lone_value(self) -> str:
+        return "each channel of a sample has one value, its own mean"
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

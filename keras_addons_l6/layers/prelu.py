@@ -87,8 +87,9 @@ class PReLU(keras.layers.PReLU):
             regularizer=self.alpha_regularizer,
             constraint=self.alpha_constraint,
         )
-        self.input_spec = sharing.input_spec(shape, input_shape)
+        self.input_spec = sharing.input_spec(type(self).__name__, self.shared_axes, input_shape)
 
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the rectifier."""
-        return backends.layers.prelu(inputs, ops.convert_to_tensor(self.alpha))
+        x = ops.cast(inputs, self.compute_dtype)
+        return backends.layers.prelu(x, ops.convert_to_tensor(self.alpha))

@@ -1,6 +1,7 @@
 """SELU: the self-normalizing exponential unit."""
 
 import keras
+from keras import ops
 
 from keras_addons_l6 import backends
 from keras_addons_l6.backends.portable.layers import Tensor
@@ -50,7 +51,7 @@ class SELU(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the unit."""
-        return backends.layers.selu(inputs)
+        return backends.layers.selu(ops.cast(inputs, self.compute_dtype))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Shape of the output: that of the input."""

@@ -52,11 +52,14 @@ def parameter_shape(layer: str, shared_axes: str | list[int] | None, input_shape
     return tuple(shape)
 
 
-def input_spec(shape: tuple[int, ...], input_shape: Shape) -> keras.layers.InputSpec | None:
-    """What later inputs must agree with: the sizes along which the parameter varies."""
-    if shape == ():
+def input_spec(
+    layer: str, shared_axes: str | list[int] | None, input_shape: Shape
+) -> keras.layers.InputSpec | None:
+    """What later inputs must agree with: the sizes along which the parameter varies, lengths of 1 included."""
+    if shared_axes == "all":
         return None
-    axes = {axis: size for axis, size in enumerate(shape, start=1) if size != 1}
+    shared = _resolved(layer, shared_axes, len(input_shape))
+    axes = {axis: size for axis, size in list(enumerate(input_shape))[1:] if axis not in shared}
     return keras.layers.InputSpec(ndim=len(input_shape), axes=axes)
 
 

@@ -85,11 +85,12 @@ class Swish(keras.layers.Layer):
             constraint=self.beta_constraint,
             trainable=self.trainable_beta,
         )
-        self.input_spec = sharing.input_spec(shape, input_shape)
+        self.input_spec = sharing.input_spec(type(self).__name__, self.shared_axes, input_shape)
 
     def call(self, inputs: Tensor) -> Tensor:
         """Apply the activation."""
-        return backends.layers.swish(inputs, ops.convert_to_tensor(self.beta))
+        x = ops.cast(inputs, self.compute_dtype)
+        return backends.layers.swish(x, ops.convert_to_tensor(self.beta))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Shape of the output: that of the input."""

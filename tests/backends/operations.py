@@ -42,6 +42,9 @@ def norms(shape: tuple[int, ...], axis: int) -> list[Operation]:
     mask_shape = [1 if a == axis else n for a, n in enumerate(shape)]
     mask = rng.uniform(size=mask_shape) < 0.7
     groups = shape[axis] // 2
+    # Of values; not where a group is two channels: what is masked is far from the one value that would be left.
+    group_mask = (rng.uniform(size=shape) < 0.7) | (len(shape) == 2)
+    group_mask |= np.indices(shape)[axis] % 2 == 0
     return [
         Operation(
             "batch_norm",
@@ -70,6 +73,22 @@ def norms(shape: tuple[int, ...], axis: int) -> list[Operation]:
             (gamma, beta),
             lambda k, x, g, b: k.group_norm(x, g, b, groups=groups, axis=axis, epsilon=EPSILON),
             lambda x, g, b: reference.group_norm(x, g, b, groups, axis, EPSILON),
+        ),
+        Operation(
+            "masked_group_norm",
+            "masked_group_norm",
+            (gamma, beta),
+            lambda k, x, g, b: k.masked_group_norm(
+                x, group_mask, g, b, groups=groups, axis=axis, epsilon=EPSILON
+            ),
+            lambda x, g, b: reference.group_norm(x, g, b, groups, axis, EPSILON, group_mask),
+        ),
+        Operation(
+            "layer_norm",
+            "layer_norm",
+            (gamma, beta),
+            lambda k, x, g, b: k.layer_norm(x, g, b, axes=[axis], epsilon=EPSILON),
+            lambda x, g, b: reference.layer_norm(x, g, b, [axis], EPSILON),
         ),
         Operation(
             "instance_norm",

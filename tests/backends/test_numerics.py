@@ -52,7 +52,7 @@ def run(implementation, operation, *arrays):
 
 def test_every_operation_is_under_test():
     tested = {o.kernel for o in [*activations(4), *norms(SMALL, 2), *inference(SMALL, 2)]}
-    assert tested == set(portable.__all__) - {"Statistics", "Tensor", "statistics_dtype"}
+    assert tested == set(portable.__all__) - {"Statistics", "Tensor", "is_recomputed", "statistics_dtype"}
 
 
 @of([*activations(4), *norms(SMALL, 2), *inference(SMALL, 2)])
@@ -182,6 +182,36 @@ def test_the_gradient_at_a_constant_input_is_the_papers(implementation):
         np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-3)
 
 
+@in_use("layer_norm")
+def test_the_gradient_of_layer_norm_is_the_papers_far_from_zero_too(implementation):
+    rng = np.random.default_rng(4)
+    for mean in (0.0, 1e4):
+        x, dy = ((m + rng.normal(size=(5, 7, 96))).astype("float32") for m in (mean, 0.0))
+        gamma, beta = rng.uniform(0.5, 1.5, 96).astype("float32"), np.zeros(96, "float32")
+        found = pullback(
+            lambda t, g, b: implementation.layer_norm(t, g, b, axes=[2], epsilon=EPSILON), dy, x, gamma, beta
+        )
+        for gradient, expected in zip(
+            found, reference.layer_norm_gradient(x, dy, gamma, -1, EPSILON), strict=True
+        ):
+            # sums of up to 96 terms of order 1 in float32
+            np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 768), (4, 8, 8, 96)], ids=str)
+def test_layer_norm_loses_nothing_to_the_mean_compiled_or_not(shape):
+    noise = np.random.default_rng(3).normal(size=shape)
+    for mean in (1e2, 1e3, 1e4):
+        x = (noise + mean).astype("float32")
+        expected = reference.layer_norm(x, np.ones(shape[-1]), np.zeros(shape[-1]), [-1], EPSILON)
+        for way, call in compiled(
+            lambda t: kernels.layer_norm(t, None, None, axes=[len(shape) - 1], epsilon=EPSILON)
+        ):
+            y = ops.convert_to_numpy(call(ops.convert_to_tensor(x)))
+            # values up to 4, a few roundings each: Keras's own are off by 2e-5, 2e-4 and 2e-3 here
+            np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6, err_msg=f"{way} at {mean}")
+
+
 @pytest.mark.parametrize(
     ("dtype", "largest", "digits"), [("float16", 65504.0, 2**-10), ("bfloat16", 1e18, 2**-7)]
 )
@@ -266,6 +296,27 @@ def test_infinity_and_nan_stay_where_they_are(implementation):
     np.testing.assert_allclose(y, reference.selu(x.astype("float64")), rtol=1e-6)
     (slopes,) = pullback(implementation.selu, np.ones_like(x), x)
     np.testing.assert_allclose(slopes[:2], [1.0507009873554805, 0.0], rtol=1e-6)
+
+
+@in_use("swish")
+@pytest.mark.parametrize("beta", [1.0, 2.0, 0.0, -1.0])
+def test_swish_at_infinity_has_its_limits(implementation, beta):
+    x = np.array([np.inf, -np.inf, np.nan, -1.0, 2.0], "float32")
+    for betas in (np.float32(beta), np.full(5, beta, "float32")):
+        slopes, of_beta = pullback(implementation.swish, np.ones_like(x), x, betas)
+        y = ops.convert_to_numpy(implementation.swish(ops.convert_to_tensor(x), ops.convert_to_tensor(betas)))
+        above, below = {1: (1.0, 0.0), 0: (0.5, 0.5), -1: (0.0, 1.0)}[np.sign(beta)]
+        expected = np.array([np.inf if above else 0.0, -np.inf if below else 0.0])
+        if beta:
+            np.testing.assert_array_equal(y[:2], expected)
+            np.testing.assert_array_equal(slopes[:2], [above, below])
+        else:  # the line x / 2, whose end may be the largest number
+            assert y[0] > 1e38
+            assert y[1] < -1e38
+        assert np.isnan(y[2])
+        np.testing.assert_allclose(y[3:], reference.swish(x[3:].astype("float64"), beta), rtol=1e-6)
+        if beta and betas.ndim:
+            np.testing.assert_array_equal(of_beta[:2], [0.0, 0.0])
 
 
 @in_use("selu")

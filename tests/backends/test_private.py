@@ -19,7 +19,9 @@ TORCH += ["_foreach_sqrt", "_foreach_sub", "_fused_adam_", "_fused_adagrad_", "_
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="torch's door opens on its own backend alone")
-@pytest.mark.parametrize("name", [*TORCH, "_C._functorch.is_functorch_wrapped_tensor"])
+@pytest.mark.parametrize(
+    "name", [*TORCH, "_C._current_graph_task_id", "_C._functorch.is_functorch_wrapped_tensor"]
+)
 def test_torch_misses(name, monkeypatch):
     import torch
 

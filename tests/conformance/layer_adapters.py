@@ -38,6 +38,14 @@ class GroupNormalization(ours.GroupNorm):
         super().__init__(groups=groups, axis=axis, epsilon=epsilon, **kwargs)
 
 
+@as_keras
+class LayerNormalization(ours.LayerNorm):
+    """Ours with Keras's epsilon."""
+
+    def __init__(self, axis=-1, epsilon=1e-3, **kwargs):
+        super().__init__(axis=axis, epsilon=epsilon, **kwargs)
+
+
 def selu(x):
     """A new SELU applied to x."""
     return ours.SELU()(x)

@@ -4,7 +4,14 @@ import pytest
 
 from tests.conformance.deselections import LAYERS_DIFFER
 from tests.conformance.keras_modules import run_on_ours
-from tests.conformance.layer_adapters import BatchNormalization, GroupNormalization, PReLU, selu, silu
+from tests.conformance.layer_adapters import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    PReLU,
+    selu,
+    silu,
+)
 
 pytestmark = [
     # Keras's harness leaves shuffle on for generators, and trains layers without weights.
@@ -32,6 +39,13 @@ globals().update(
     run_on_ours(
         "layers.normalization.group_normalization_test",
         {"layers.GroupNormalization": GroupNormalization},
+        LAYERS_DIFFER,
+    )
+)
+globals().update(
+    run_on_ours(
+        "layers.normalization.layer_normalization_test",
+        {"layers.LayerNormalization": LayerNormalization},
         LAYERS_DIFFER,
     )
 )

@@ -5,7 +5,7 @@ import pytest
 from keras import layers
 
 from keras_addons_l6.folding import export_folded
-from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, PReLU, Swish
+from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, PReLU, Swish
 from tests.export.test_export_folded import SUFFIX, WORKS
 from tests.test_every_layer import unlike_at_first
 
@@ -21,6 +21,8 @@ LAYERS = {
     "GroupNorm": lambda: GroupNorm(2),
     "GroupNorm, axis 1": lambda: GroupNorm(2, axis=1),
     "InstanceNorm": lambda: InstanceNorm(),
+    "LayerNorm": lambda: LayerNorm(),
+    "LayerNorm, three axes": lambda: LayerNorm(axis=[1, 2, 3]),
     "BatchNorm": lambda: BatchNorm(),
     "BatchNorm, axis 1": lambda: BatchNorm(axis=1),
 }

@@ -201,6 +201,38 @@ def test_masks_arrive_through_a_model():
     np.testing.assert_allclose(statistics_of(model.layers[-1])[0], x[:, :3].mean(axis=(0, 1)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
+def test_half_precision_takes_its_statistics_from_the_input_as_it_came(policy):
+    """Of 3e5 a float16 knows only that it is infinite, of 2049 that it is even."""
+    for x in (1e5 * data((64, 4)), data((64, 4)) + 2048.0):
+        layer = BatchNorm(momentum=0.0, dtype=policy)
+        y = layer(ops.convert_to_tensor(x), training=True)
+        assert keras.backend.standardize_dtype(y.dtype) == "float16"
+        expected, mean, variance = reference.batch_norm(x, np.ones(4), np.zeros(4), -1, 1e-5)
+        # one rounding to float16 of values up to 4
+        np.testing.assert_allclose(ops.convert_to_numpy(y).astype("float64"), expected, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(statistics_of(layer)[0], mean, rtol=1e-5)
+        np.testing.assert_allclose(statistics_of(layer)[1], variance, rtol=1e-4)
+        at_test_time = ops.convert_to_numpy(layer(ops.convert_to_tensor(x))).astype("float64")
+        np.testing.assert_allclose(at_test_time, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("renorm", [False, True] if keras_private.HAS_RENORM else [False])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_what_is_not_finite_does_not_enter_the_moving_averages(value, renorm):
+    """It would stay there for good; the other channels' averages move."""
+    layer = BatchNorm(renorm=renorm)
+    train(layer, data((8, 3)))
+    before = layer.get_weights()
+    x = data((8, 3), 1)
+    x[:4, 1] = value  # of 3e38 and ordinary values the variance overflows
+    train(layer, x)
+    for old, new in zip(before[2:], layer.get_weights()[2:], strict=True):
+        assert np.isfinite(new).all()
+        assert new[1] == old[1]
+        assert (new[[0, 2]] != old[[0, 2]]).all()
+
+
 def test_moving_averages_outgrow_float16():
     """A variance of 1e9 is infinite in float16, and the output at test time then beta."""
     x = np.random.default_rng(0).uniform(-6e4, 6e4, (64, 3)).astype("float16")

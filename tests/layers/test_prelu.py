@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_addons_l6.layers import PReLU
+from keras_addons_l6.layers import PReLU, Swish
 from tests.layers.derivatives import pullback
 from tests.reference import layers as reference
 
@@ -74,6 +74,25 @@ def test_what_shared_axes_may_not_be(shared_axes):
 def test_axes_that_the_input_lacks(axis):
     with pytest.raises(ValueError, match=f"names axis {axis}"):
         PReLU(shared_axes=[axis])(X)
+
+
+@pytest.mark.parametrize("layer", [PReLU, Swish])
+@pytest.mark.parametrize(
+    ("shared_axes", "built", "called"),
+    [
+        ("spatial", (None, 8, 8, 1), (2, 8, 8, 5)),
+        (None, (None, 1, 5), (2, 3, 5)),
+        ([1], (None, 8, 1), (2, 8, 5)),
+    ],
+    ids=str,
+)
+def test_a_parameter_of_length_one_is_not_spread_over_another_length(layer, shared_axes, built, called):
+    made = layer(shared_axes=shared_axes)
+    made.build(built)
+    with pytest.raises(ValueError, match=f"expected axis .* to have value 1.*{called[-1]}|expected axis 1"):
+        made(np.ones(called, "float32"))
+    fits = tuple(2 if n is None else n for n in built)
+    assert tuple(made(np.ones(fits, "float32")).shape) == fits
 
 
 def test_gradients_of_all_elements_reach_the_alpha_they_share():

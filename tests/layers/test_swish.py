@@ -34,6 +34,16 @@ def test_values_and_the_gradient_of_beta(shared_axes, shape):
     np.testing.assert_allclose(found, elementwise.sum(axis=over).reshape(shape), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"trainable_beta": False}], ids=str)
+def test_at_minus_infinity_it_is_zero_and_flat(arguments):
+    layer = Swish(**arguments)
+    x = np.array([[-np.inf, np.inf, -3.0]], "float32")
+    y = ops.convert_to_numpy(layer(x))
+    np.testing.assert_array_equal(y[0, :2], [0.0, np.inf])
+    (slope,) = pullback(lambda t: layer(t), np.ones_like(x), x)
+    np.testing.assert_array_equal(slope[0, :2], [0.0, 1.0])
+
+
 def test_a_frozen_beta_is_not_trained_but_saved():
     """keras-contrib lost it (keras-contrib#482)."""
     layer = Swish(beta_initializer=keras.initializers.Constant(1.5), trainable_beta=False)

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, PReLU, Swish
-from tests.properties.arrays import DTYPES, ROUNDING, divisors, inputs
+from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, PReLU, Swish
+from tests.properties.arrays import DTYPES, ROUNDING, SHAPES, divisors, inputs
 from tests.reference import layers as reference
 
+IMAGES = [shape for shape in SHAPES if len(shape) > 2]
 # A norm is a chain of about ten operations on float32, of which the sums over at most 50 values add the most.
 NORM = {"rtol": 2e-5, "atol": 2e-5}
 
@@ -47,13 +48,28 @@ def test_batch_norm_is_the_papers_at_any_shape_and_axis(drawn, epsilon, seed, ne
 def test_group_norm_is_the_papers_at_any_shape_axis_and_number_of_groups(drawn, data, seed):
     x, axis = drawn
     groups = data.draw(st.sampled_from(divisors(x.shape[axis])))
+    assume(x.ndim > 2 or groups < x.shape[axis])  # single values are refused
     layer, gamma, beta = with_affine(GroupNorm(groups=groups, axis=axis), x, axis, seed)
     np.testing.assert_allclose(
         run(layer, x), reference.group_norm(x, gamma, beta, groups, axis, 1e-5), **NORM
     )
 
 
-@given(inputs(), st.integers(0, 99))
+@given(inputs(), st.data(), st.integers(0, 99))
+def test_layer_norm_is_the_papers_at_any_shape_and_axes(drawn, data, seed):
+    x, _ = drawn
+    axes = data.draw(st.lists(st.integers(1, x.ndim - 1), min_size=1, unique=True))
+    layer = LayerNorm(axis=[a - x.ndim if data.draw(st.booleans()) else a for a in axes])
+    layer.build(x.shape)
+    random = np.random.default_rng(seed)
+    shape = [x.shape[a] for a in sorted(axes)]
+    gamma, beta = random.normal(size=shape), random.normal(size=shape)
+    layer.gamma.assign(gamma)
+    layer.beta.assign(beta)
+    np.testing.assert_allclose(run(layer, x), reference.layer_norm(x, gamma, beta, axes, 1e-5), **NORM)
+
+
+@given(inputs(IMAGES), st.integers(0, 99))
 def test_instance_norm_is_group_norm_with_a_channel_a_group(drawn, seed):
     x, axis = drawn
     one, _, _ = with_affine(InstanceNorm(axis=axis), x, axis, seed)
@@ -62,19 +78,21 @@ def test_instance_norm_is_group_norm_with_a_channel_a_group(drawn, seed):
 
 
 def norms(axis, epsilon):
-    """The three norms, BatchNorm as it trains."""
+    """The norms, BatchNorm as it trains."""
     return {
         "batch": (BatchNorm(axis=axis, epsilon=epsilon), {"training": True}),
         "group": (GroupNorm(groups=1, axis=axis, epsilon=epsilon), {}),
         "instance": (InstanceNorm(axis=axis, epsilon=epsilon), {}),
+        "layer": (LayerNorm(axis=axis, epsilon=epsilon), {}),
     }
 
 
-@pytest.mark.parametrize("norm", ["batch", "group", "instance"])
+@pytest.mark.parametrize("norm", ["batch", "group", "instance", "layer"])
 @given(drawn=inputs(), power=st.integers(-8, 8))
 def test_norm_is_invariant_to_a_scale(norm, drawn, power):
     """With epsilon scaled by its square, a power of two changes no digit but where a square underflows."""
     x, axis = drawn
+    assume(norm != "instance" or x.ndim > 2)
     layer, call = norms(axis, 1e-5)[norm]
     scaled, _ = norms(axis, 1e-5 * 4.0**power)[norm]
     np.testing.assert_allclose(
@@ -82,11 +100,12 @@ def test_norm_is_invariant_to_a_scale(norm, drawn, power):
     )
 
 
-@pytest.mark.parametrize("norm", ["batch", "group", "instance"])
+@pytest.mark.parametrize("norm", ["batch", "group", "instance", "layer"])
 @given(drawn=inputs(), shift=st.integers(-64, 64))
 def test_norm_is_invariant_to_a_shift(norm, drawn, shift):
     """A shift of s deviations costs s roundings of each value, which one deviation divides."""
     x, axis = drawn
+    assume(norm != "instance" or x.ndim > 2)
     layer, call = norms(axis, 1e-5)[norm]
     deviation = np.float32(x.std())
     moved = (x + shift * deviation).astype("float32")
@@ -97,10 +116,11 @@ def test_norm_is_invariant_to_a_shift(norm, drawn, shift):
     np.testing.assert_allclose(run(layer, moved, **call), same_values, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("norm", ["batch", "group", "instance"])
+@pytest.mark.parametrize("norm", ["batch", "group", "instance", "layer"])
 @given(drawn=inputs(), seed=st.integers(0, 99))
 def test_norm_of_a_permuted_batch_is_the_permuted_norm(norm, drawn, seed):
     x, axis = drawn
+    assume(norm != "instance" or x.ndim > 2)
     order = np.random.default_rng(seed).permutation(len(x))
     layer, call = norms(axis, 1e-5)[norm]
     np.testing.assert_allclose(run(layer, x[order], **call), run(layer, x, **call)[order], **NORM)
@@ -141,6 +161,7 @@ LAYERS = {
     "BatchNorm": BatchNorm,
     "GroupNorm": lambda **arguments: GroupNorm(groups=2, axis=-1, **arguments),
     "InstanceNorm": InstanceNorm,
+    "LayerNorm": LayerNorm,
 }
 
 
@@ -148,7 +169,7 @@ LAYERS = {
 @given(drawn=inputs(), dtype=st.sampled_from([*DTYPES, "mixed_float16", "mixed_bfloat16"]))
 def test_output_has_the_shape_and_dtype_that_were_announced(name, drawn, dtype):
     x, _ = drawn
-    assume(x.shape[-1] % 2 == 0)
+    assume(x.shape[-1] % 2 == 0 and (name != "InstanceNorm" or x.ndim > 2))
     layer = LAYERS[name](dtype=dtype)
     announced = layer.compute_output_spec(keras.KerasTensor(x.shape, layer.compute_dtype))
     y = layer(keras.ops.convert_to_tensor(x))
@@ -161,6 +182,7 @@ def test_output_has_the_shape_and_dtype_that_were_announced(name, drawn, dtype):
 def test_half_precision_gives_the_float32_answer_rounded(name, drawn, dtype):
     """Computed in float32 on the rounded input and rounded once, or in the dtype where a few operations do."""
     x, _ = drawn
+    assume(name != "InstanceNorm" or x.ndim > 2)
     rounded = keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(x, dtype), "float32"))
     expected = run(LAYERS[name](dtype="float32"), rounded)
     got = run(keras.Sequential([LAYERS[name](dtype=dtype), keras.layers.Lambda(_to_float32)]), rounded)

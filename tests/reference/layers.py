@@ -42,17 +42,19 @@ def batch_norm_inference(x, gamma, beta, mean, variance, axis, epsilon):
     return np.moveaxis(gamma * (x - mean) / np.sqrt(variance + epsilon) + beta, -1, axis)
 
 
-def group_norm(x, gamma, beta, groups, axis, epsilon):
+def group_norm(x, gamma, beta, groups, axis, epsilon, mask=None):
     """Wu & He (2018), eqs. 1, 2, 6 and 7: mean and variance over the set S_i of each sample and group."""
     x = np.moveaxis(np.asarray(x, "float64"), axis, -1)
+    counted = np.broadcast_to(True if mask is None else np.moveaxis(mask, axis, -1), x.shape)
     size = x.shape[-1] // groups
     y = np.empty_like(x)
     for n in range(x.shape[0]):
         for g in range(groups):
-            s = x[n, ..., g * size : (g + 1) * size]
+            channels = slice(g * size, (g + 1) * size)
+            s = x[n, ..., channels][counted[n, ..., channels]]
             mean = s.sum() / s.size
             deviation = np.sqrt(((s - mean) ** 2).sum() / s.size + epsilon)
-            y[n, ..., g * size : (g + 1) * size] = (s - mean) / deviation
+            y[n, ..., channels] = (x[n, ..., channels] - mean) / deviation
     return np.moveaxis(y * gamma + beta, -1, axis)
 
 
@@ -64,6 +66,31 @@ def instance_norm(x, gamma, beta, axis, epsilon):
     mean = x.sum(axis=places, keepdims=True) / count
     variance = ((x - mean) ** 2).sum(axis=places, keepdims=True) / count
     return np.moveaxis((x - mean) / np.sqrt(variance + epsilon) * gamma + beta, -1, axis)
+
+
+def layer_norm(x, gamma, beta, axes, epsilon):
+    """Ba, Kiros & Hinton (2016), eqs. 3 and 4: the H hidden units of a layer lie along `axes`."""
+    x = np.asarray(x, "float64")
+    axes = tuple(sorted(a % x.ndim for a in axes))
+    h = np.prod([x.shape[a] for a in axes])
+    mean = x.sum(axis=axes, keepdims=True) / h
+    sigma = np.sqrt(((x - mean) ** 2).sum(axis=axes, keepdims=True) / h + epsilon)
+    shape = [n if a in axes else 1 for a, n in enumerate(x.shape)]
+    return (x - mean) / sigma * np.reshape(gamma, shape) + np.reshape(beta, shape)
+
+
+def layer_norm_gradient(x, dy, gamma, axis, epsilon):
+    """The chain rule through eqs. 3 and 4 for one axis: dl/dx, dl/dgamma, dl/dbeta."""
+    x, dy = (np.moveaxis(np.asarray(t, "float64"), axis, -1) for t in (x, dy))
+    h = x.shape[-1]
+    centred = x - x.sum(-1, keepdims=True) / h
+    sigma = np.sqrt((centred**2).sum(-1, keepdims=True) / h + epsilon)
+    d_a = dy * gamma
+    d_sigma = -(d_a * centred).sum(-1, keepdims=True) / sigma**2
+    d_centred = d_a / sigma + d_sigma * centred / (h * sigma)
+    dx = d_centred - d_centred.sum(-1, keepdims=True) / h
+    over = tuple(range(x.ndim - 1))
+    return np.moveaxis(dx, -1, axis), (dy * centred / sigma).sum(over), dy.sum(over)
 
 
 def batch_norm_gradient(x, dy, gamma, axis, epsilon):

@@ -33,7 +33,10 @@ __all__ = [
     "Tensor",
     "batch_norm",
     "group_norm",
+    "is_recomputed",
+    "layer_norm",
     "masked_batch_norm",
+    "masked_group_norm",
     "normalize",
     "prelu",
     "selu",
@@ -80,9 +83,14 @@ def selu(x: Tensor) -> Tensor:
 
 
 def swish(x: Tensor, beta: Tensor) -> Tensor:
-    """Compute x * sigmoid(beta * x); `beta` broadcasts against `x`."""
+    """Compute x * sigmoid(beta * x), at infinities its limits; `beta` broadcasts against `x`."""
     z = ops.cast(x, statistics_dtype(x.dtype))
-    return ops.cast(z * ops.sigmoid(z * ops.cast(beta, z.dtype)), x.dtype)
+    beta = ops.cast(beta, z.dtype)
+    infinite = ops.isinf(z)
+    finite = ops.where(infinite, ops.zeros_like(z), z)  # decision 7
+    limit = ops.where(z * beta < 0, ops.zeros_like(z), z)
+    y = ops.where(infinite, limit, finite * ops.sigmoid(finite * beta))
+    return ops.cast(y, x.dtype)
 
 
 def average(x: Tensor, axes: Sequence[int]) -> Tensor:
@@ -178,14 +186,7 @@ def masked_batch_norm(
     axes = other_axes(z, axis)
     mask = ops.cast(mask, "bool")
     share = passes.average(ops.cast(mask, z.dtype), axes)
-    some = ops.where(share > 0, share, ops.ones_like(share))
-
-    def masked_average(t: Tensor) -> Tensor:
-        return passes.average(ops.where(mask, t, ops.zeros_like(t)), axes) / some
-
-    shift = corrected_mean(z, masked_average)
-    u = passes.centred(z, shift)
-    moments = moments_about_zero(ops.where(mask, u, ops.zeros_like(u)), masked_average)
+    u, shift, moments = masked_moments(z, mask, share, lambda t: passes.average(t, axes), passes.centred)
     y = passes.scaled(u, *affine(*moments, along(gamma, axis, z), along(beta, axis, z), epsilon))
     count = ops.round(share * size(z, axes))
     return ops.cast(y, x.dtype), statistics(shift, *moments, count)
@@ -277,6 +278,75 @@ def group_norm(
     return ops.cast(y, x.dtype)
 
 
+def layer_norm(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    axes: Sequence[int],
+    epsilon: float,
+    passes: Passes = PORTABLE,
+) -> Tensor:
+    """Normalize over `axes`, each set of values at one place of the other axes by its own statistics.
+
+    Args:
+        x: Tensor of rank >= 2.
+        gamma: Scale, of the sizes along `axes`, or `None` for 1.
+        beta: Offset, of the same shape, or `None` for 0.
+        axes: What the statistics are taken over, from 0 and in order.
+        epsilon: Added to the variance.
+        passes: The backend's ways through the whole tensor.
+
+    Returns:
+        The normalized tensor in the dtype of `x`.
+    """
+    z = ops.cast(x, statistics_dtype(x.dtype))
+    u = passes.centred(z, feature_shift(z, axes, passes.average))
+    y = passes.scaled(
+        u, *affine(*moments_about_zero(u, lambda t: passes.average(t, axes)), None, None, epsilon)
+    )
+    if gamma is not None:
+        y = y * along_axes(gamma, axes, z)
+    if beta is not None:
+        y = y + along_axes(beta, axes, z)
+    return ops.cast(y, x.dtype)
+
+
+def masked_group_norm(
+    x: Tensor,
+    mask: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    *,
+    groups: int,
+    axis: int,
+    epsilon: float,
+    passes: Passes = PORTABLE,
+) -> Tensor:
+    """`group_norm` with statistics over the values where `mask`, which broadcasts against `x`, is true.
+
+    What holds of masked values in `masked_batch_norm` holds here of each group.
+    """
+    z = ops.cast(x, statistics_dtype(x.dtype))
+    mask = ops.cast(mask, "bool")
+    channels = [z.shape[axis] if a == axis else 1 for a in range(len(z.shape))]
+    share = passes.average(ops.cast(mask, z.dtype), spatial_axes(z, axis)) * ops.ones(channels, z.dtype)
+    share = per_group(share, groups, axis, lambda grouped: passes.average(grouped, [2]))
+    u, _, moments = masked_moments(
+        z, mask, share, lambda t: group_average(t, groups, axis, passes.average), passes.centred
+    )
+    y = passes.scaled(u, *affine(*moments, along(gamma, axis, z), along(beta, axis, z), epsilon))
+    return ops.cast(y, x.dtype)
+
+
+def is_recomputed(x: Tensor) -> bool:
+    """Whether a layer sees `x` once more in a backward pass, which computes anew what was not kept.
+
+    Backends that trace a step run the layer's code once whatever is computed anew.
+    """
+    return False
+
+
 def statistics_dtype(*dtypes: Any) -> str:
     """Float64 if one of them is, else float32 (decision 1); Keras's `result_type` lacks float64 on JAX."""
     return "float64" if "float64" in map(keras.backend.standardize_dtype, dtypes) else "float32"
@@ -299,6 +369,12 @@ def along(vector: Tensor | None, axis: int, x: Tensor) -> Tensor | None:
     return ops.reshape(ops.cast(vector, x.dtype), [-1 if a == axis else 1 for a in range(len(x.shape))])
 
 
+def along_axes(weights: Tensor, axes: Sequence[int], x: Tensor) -> Tensor:
+    """`weights` in the dtype of `x`, shaped to broadcast along `axes` of it."""
+    sizes = [x.shape[a] if a in axes else 1 for a in range(len(x.shape))]
+    return ops.reshape(ops.cast(weights, x.dtype), sizes)
+
+
 def first_value(x: Tensor, axes: Sequence[int], average: Average) -> Tensor:
     """The first value along `axes`, which stay with length 1 even where `x` is empty and the value NaN."""
     return average(x[tuple(slice(0, 1 if a in axes else None) for a in range(len(x.shape)))], axes)
@@ -315,6 +391,11 @@ def group_shift(x: Tensor, groups: int, axis: int, average: Average = average) -
     first = first_value(x, spatial_axes(x, axis), average)
     first = per_group(first, groups, axis, lambda grouped: grouped[:, :, :1])
     return snapped_mean(group_average(x, groups, axis, average), first)
+
+
+def feature_shift(x: Tensor, axes: Sequence[int], average: Average = average) -> Tensor:
+    """The shift of decision 3 for each set of values along `axes`."""
+    return snapped_mean(average(x, axes), first_value(x, axes, average))
 
 
 def group_average(x: Tensor, groups: int, axis: int, average: Average) -> Tensor:
@@ -339,7 +420,21 @@ def moments_about_zero(u: Tensor, average: Callable[[Tensor], Tensor]) -> tuple[
     """Mean and variance of values that are already centred but for rounding (decision 2)."""
     mean = average(u)
     variance = average(ops.square(u)) - ops.square(mean)
-    return mean, ops.where(variance > 0, variance, ops.zeros_like(variance))
+    return mean, ops.where(variance < 0, ops.zeros_like(variance), variance)
+
+
+def masked_moments(
+    x: Tensor, mask: Tensor, share: Tensor, average: Callable[[Tensor], Tensor], centred: Centre
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """U, the shift, and u's moments over what the mask leaves, which is `share` of the values averaged over."""
+    some = ops.where(share > 0, share, ops.ones_like(share))
+
+    def masked_average(t: Tensor) -> Tensor:
+        return average(ops.where(mask, t, ops.zeros_like(t))) / some
+
+    shift = corrected_mean(x, masked_average)
+    u = centred(x, shift)
+    return u, shift, moments_about_zero(ops.where(mask, u, ops.zeros_like(u)), masked_average)
 
 
 def affine(

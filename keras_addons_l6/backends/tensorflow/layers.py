@@ -1,6 +1,7 @@
 """TensorFlow's own kernels, where they pass the tests of the portable ones."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -77,6 +78,47 @@ def selu(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     return tf.cast(y, x.dtype), gradient
 
 
+def swish(x: Tensor, beta: Tensor) -> Tensor:
+    """`portable.swish` in fewer passes, and a gradient that computes no second exponential."""
+    z = tf.cast(x, portable.statistics_dtype(x.dtype))
+    return tf.cast(_swish(z, tf.cast(beta, z.dtype)), x.dtype)
+
+
+@tf.custom_gradient
+def _swish(x: Tensor, beta: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+    """Compute x s with s = sigmoid(beta x); its slopes are s + beta x s (1 - s) for x and x^2 s (1 - s) for beta.
+
+    Of the infinities those at which s is 0 are brought to the largest number, and all where beta is 0, so that no
+    product is NaN and every limit comes out, but for infinity itself at beta = 0.
+    """
+    largest, infinity = tf.constant(x.dtype.max, x.dtype), tf.constant(math.inf, x.dtype)
+    gated = _clipped(x, tf.where(beta < 0, -infinity, -largest), tf.where(beta > 0, infinity, largest))
+    s = tf.sigmoid(gated * beta)
+    y = gated * s
+
+    def gradient(dy: Tensor) -> tuple[Tensor, Tensor]:
+        rest = _finite(y) * (1 - s)
+        return dy * (s + rest * beta), _summed_to(beta, dy * (_finite(x) * rest))
+
+    return y, gradient
+
+
+def _finite(x: Tensor) -> Tensor:
+    return _clipped(x, tf.constant(x.dtype.min, x.dtype), tf.constant(x.dtype.max, x.dtype))
+
+
+def _clipped(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """X within bounds that broadcast against it."""
+    return tf.minimum(tf.maximum(x, low), high)
+
+
+def _summed_to(weights: Tensor, x: Tensor) -> Tensor:
+    """X summed over the axes along which `weights` were broadcast."""
+    added = x.shape.rank - weights.shape.rank
+    axes = [*range(added), *(added + a for a, size in enumerate(weights.shape) if size == 1)]
+    return tf.reshape(tf.reduce_sum(x, axes), tf.shape(weights))
+
+
 _PASSES = portable.Passes(average=average)
 _PASSES_OF_REPLICAS = portable.Passes(average=_average_of_replicas)
 
@@ -86,3 +128,5 @@ synchronized_batch_norm = functools.partial(
     portable.masked_batch_norm, passes=_PASSES_OF_REPLICAS, size=_size_of_replicas
 )
 group_norm = functools.partial(portable.group_norm, passes=_PASSES)
+layer_norm = functools.partial(portable.layer_norm, passes=_PASSES)
+masked_group_norm = functools.partial(portable.masked_group_norm, passes=_PASSES)

@@ -9,6 +9,7 @@ or transforms the computation, take `portable` itself.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -157,6 +158,13 @@ def group_norm(
     return _Normalize.apply(_wide(x), gamma, beta, Layout(axis, groups), epsilon)[0].to(x.dtype)
 
 
+def layer_norm(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, axes: Sequence[int], epsilon: float
+) -> Tensor:
+    """`portable.layer_norm` over the last axes."""
+    return _NormalizeRows.apply(_wide(x), gamma, beta, tuple(axes), epsilon).to(x.dtype)
+
+
 def normalize(
     x: Tensor,
     mean: Tensor,
@@ -205,24 +213,32 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, *nothing: Any) -> tuple[Tensor | None, ...]:
-        x, gamma, beta, *_ = ctx.saved_tensors
+        x, gamma, beta, *statistics = ctx.saved_tensors  # once: gradient checkpointing gives them one time
         if torch.is_grad_enabled():
             wanted = [t for t, needed in zip((x, gamma, beta), ctx.needs_input_grad, strict=False) if needed]
             y = ctx.layout.portably(x, gamma, beta, ctx.epsilon)
             found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
             gradients = [next(found) if needed else None for needed in ctx.needs_input_grad[:3]]
         else:
-            gradients = _gradients(ctx, dy)
+            gradients = _gradients(ctx, dy, x, gamma, beta, *statistics)
         return (*gradients, None, None)
 
 
-def _gradients(ctx: Any, dy: Tensor) -> list[Tensor | None]:
+def _gradients(
+    ctx: Any,
+    dy: Tensor,
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    shift: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+) -> list[Tensor | None]:
     """The gradients of x, gamma and beta (Ioffe & Szegedy 2015, section 3).
 
     With r = 1 / sqrt(variance + epsilon) and v = (u - mean) r: dgamma = sum(dy v), dbeta = sum(dy) and
     du = gamma r dy - r (mean(gamma dy) + v mean(gamma dy v)); dx is that in u's scale.
     """
-    x, gamma, beta, shift, mean, variance = ctx.saved_tensors
     layout, epsilon, (wants_dx, *_) = ctx.layout, ctx.epsilon, ctx.needs_input_grad
     blocks = Blocks(x, layout.axis)
     sums_dy, sums_dyu = blocks.sums(shift, layout.axes(x), dy)
@@ -249,3 +265,102 @@ def _gradients(ctx: Any, dy: Tensor) -> list[Tensor | None]:
         torch.addcmul(c, g, a, out=out).addcmul_(u, b)
     gradients[0] = dx
     return gradients
+
+
+class Rows:
+    """A tensor as rows of the values that are normalized together, in blocks of whole rows.
+
+    Args:
+        x: The tensor.
+        features: How many values a row has.
+    """
+
+    def __init__(self, x: Tensor, features: int) -> None:
+        self.whole = x.reshape(-1, features)
+        self._step = max(1, BLOCK // features)
+
+    def of(self, t: Tensor) -> tuple[Tensor, ...]:
+        """The blocks of a tensor with a row, or a value, for each row of x: views."""
+        return t.reshape(self.whole.shape[0], -1).split(self._step)
+
+    def centred(self, shift: Tensor) -> Iterator[Tensor]:
+        """The blocks of u of `portable`'s decision 4, one after the other, in the same memory."""
+        blocks = self.of(self.whole)
+        memory = torch.empty_like(blocks[0])
+        for k, x in zip(self.of(-EXACT_SCALE * shift), blocks, strict=True):
+            yield torch.add(k, x, alpha=EXACT_SCALE, out=memory[: len(x)])
+
+
+class _NormalizeRows(torch.autograd.Function):
+    """`portable.layer_norm`: torch's own kernel on u, which is centred but for rounding.
+
+    On x itself the kernel loses what x and its mean have in common.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gamma: Tensor | None, beta: Tensor | None, axes: tuple[int, ...], epsilon: float
+    ) -> Tensor:
+        rows = Rows(x, math.prod(x.shape[a] for a in axes))
+        shift, y = portable.feature_shift(rows.whole, [1]), torch.empty(x.shape, dtype=x.dtype)
+        weight, bias = (_flat(t, x.dtype) for t in (gamma, beta))
+        moments = []
+        for out, u in zip(rows.of(y), rows.centred(shift), strict=True):
+            result, *found = torch.native_layer_norm(u, u.shape[1:], weight, bias, epsilon * EXACT_SCALE**2)
+            out.copy_(result)
+            moments.append(found)
+        ctx.axes, ctx.epsilon = axes, epsilon
+        ctx.save_for_backward(
+            x, gamma, beta, shift, *(torch.cat(parts) for parts in zip(*moments, strict=True))
+        )
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, gamma, beta, *statistics = ctx.saved_tensors  # once, as above
+        if torch.is_grad_enabled():
+            wanted = [t for t, needed in zip((x, gamma, beta), ctx.needs_input_grad, strict=False) if needed]
+            y = portable.layer_norm(x, gamma, beta, axes=ctx.axes, epsilon=ctx.epsilon)
+            found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+            gradients = [next(found) if needed else None for needed in ctx.needs_input_grad[:3]]
+        else:
+            gradients = _gradients_of_rows(ctx, dy, x, gamma, beta, *statistics)
+        return (*gradients, None, None)
+
+
+def _gradients_of_rows(
+    ctx: Any,
+    dy: Tensor,
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    shift: Tensor,
+    mean: Tensor,
+    deviation: Tensor,
+) -> list[Tensor | None]:
+    """The gradients of x, gamma and beta; those of blocks are added in float64."""
+    rows = Rows(x, math.prod(x.shape[a] for a in ctx.axes))
+    weight, bias = (_flat(t, x.dtype) for t in (gamma, beta))
+    wanted = list(ctx.needs_input_grad[:3])
+    dx = torch.empty(x.shape, dtype=x.dtype)
+    parts: list[list[Tensor]] = []
+    for out, u, g, *moments in zip(
+        rows.of(dx), rows.centred(shift), *map(rows.of, (dy, mean, deviation)), strict=True
+    ):
+        du, *of_weights = torch.ops.aten.native_layer_norm_backward(
+            g.contiguous(), u, u.shape[1:], *moments, weight, bias, wanted
+        )
+        if wanted[0]:
+            torch.mul(du, EXACT_SCALE, out=out)
+        parts.append(of_weights)
+    totals = (
+        torch.stack(list(part)).sum(0, dtype=torch.float64).reshape(t.shape).to(t.dtype)
+        if needed and t is not None
+        else None
+        for part, t, needed in zip(zip(*parts, strict=True), (gamma, beta), wanted[1:], strict=True)
+    )
+    return [dx if wanted[0] else None, *totals]
+
+
+def _flat(weights: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if weights is None else weights.reshape(-1).to(dtype)

@@ -6,12 +6,13 @@ forward mode is wrong.
 """
 
 import functools
+from collections.abc import Sequence
 
 import torch
 
 from keras_addons_l6.backends.portable import layers as portable
 from keras_addons_l6.backends.portable.layers import Statistics, Tensor
-from keras_addons_l6.backends.torch import blocks
+from keras_addons_l6.backends.torch import blocks, private
 
 
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
@@ -33,8 +34,15 @@ def selu(x: Tensor) -> Tensor:
 
 
 def swish(x: Tensor, beta: Tensor) -> Tensor:
-    """`portable.swish`, in one pass where beta is fixed at 1."""
-    return torch.nn.functional.silu(x) if _is_fixed_at_one(beta) else portable.swish(x, beta)
+    """`portable.swish`, by torch's kernel where beta is fixed at 1 and all is finite.
+
+    The kernel gives NaN for the value at -inf and for the slope at both infinities.
+    """
+    if _is_fixed_at_one(beta) and blocks.serve(x, beta):
+        y = torch.nn.functional.silu(x)
+        if y.detach().sum(dtype=torch.float32).isfinite():
+            return y
+    return portable.swish(x, beta)
 
 
 def _is_fixed_at_one(beta: Tensor) -> bool:
@@ -62,6 +70,12 @@ def _scaled(u: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
 _PASSES = portable.Passes(centred=_centred, scaled=_scaled)
 
 masked_batch_norm = functools.partial(portable.masked_batch_norm, passes=_PASSES)
+masked_group_norm = functools.partial(portable.masked_group_norm, passes=_PASSES)
+
+
+def is_recomputed(x: Tensor) -> bool:
+    """`portable.is_recomputed`: a backward pass runs, and `torch.utils.checkpoint` calls the layer from it."""
+    return private.backward_pass() != -1
 
 
 def batch_norm(
@@ -80,6 +94,15 @@ def group_norm(
     if blocks.serve(x, gamma, beta):
         return blocks.group_norm(x, gamma, beta, groups=groups, axis=axis, epsilon=epsilon)
     return portable.group_norm(x, gamma, beta, groups=groups, axis=axis, epsilon=epsilon, passes=_PASSES)
+
+
+def layer_norm(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, axes: Sequence[int], epsilon: float
+) -> Tensor:
+    """`portable.layer_norm`, block by block where that serves: over the last axes."""
+    if list(axes) == list(range(x.dim() - len(axes), x.dim())) and blocks.serve(x, gamma, beta):
+        return blocks.layer_norm(x, gamma, beta, axes=axes, epsilon=epsilon)
+    return portable.layer_norm(x, gamma, beta, axes=axes, epsilon=epsilon, passes=_PASSES)
 
 
 def normalize(

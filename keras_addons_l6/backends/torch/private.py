@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 __all__ = [
+    "backward_pass",
     "foreach_add",
     "foreach_add_",
     "foreach_copy_",
@@ -53,6 +54,9 @@ foreach_sub = _found("_foreach_sub")
 fused_adam_ = _found("_fused_adam_")
 fused_adagrad_ = _found("_fused_adagrad_")
 fused_sgd_ = _found("_fused_sgd_")
+
+# Which backward pass runs, -1 for none; checkpointing itself asks so, and there is no public question for it.
+backward_pass = _found("_C._current_graph_task_id")
 
 # Whether `torch.func` is at work on a tensor; there is no public question for it.
 is_in_functorch = _found("_C._functorch.is_functorch_wrapped_tensor")
