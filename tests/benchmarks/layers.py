@@ -14,6 +14,7 @@ from tests.benchmarks.rows import KERAS, OURS, Row
 from tests.benchmarks.timing import Effort, Run
 
 SHAPES = ((16, 56, 56, 64), (32, 128, 768), (8, 256, 256, 32))
+TRANSFORMER = (8, 1024, 1024)  # for LayerNorm
 IDENTITY = "identity"
 # DESIGN: N(mu, 1) in float32 has to normalize to within this of the float64 answer.
 ALLOWED = {1e2: 1e-5, 1e3: 1e-4, 1e4: 1e-3}
@@ -55,6 +56,7 @@ def normalized(name: str, x: np.ndarray) -> np.ndarray:
     axes = {
         "BatchNorm": tuple(range(x.ndim - 1)),
         "InstanceNorm": tuple(range(1, x.ndim - 1)),
+        "LayerNorm": (x.ndim - 1,),
         "GroupNorm": (*range(1, x.ndim - 1), x.ndim),
     }[name]
     centred = grouped - grouped.mean(axes, keepdims=True)

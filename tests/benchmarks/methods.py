@@ -56,6 +56,7 @@ OUR_LAYERS: dict[str, Callable[[int], Any]] = {
     "BatchNorm, inference": lambda rank: our_layers.BatchNorm(),
     "GroupNorm": lambda rank: our_layers.GroupNorm(GROUPS),
     "InstanceNorm": lambda rank: our_layers.InstanceNorm(),
+    "LayerNorm": lambda rank: our_layers.LayerNorm(),
 }
 KERAS_LAYERS: dict[str, Callable[[int], Any]] = {
     "PReLU": lambda rank: keras.layers.PReLU("zeros", shared_axes=spatial_axes(rank)),
@@ -65,8 +66,9 @@ KERAS_LAYERS: dict[str, Callable[[int], Any]] = {
     "BatchNorm, inference": lambda rank: keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
     "GroupNorm": lambda rank: keras.layers.GroupNormalization(GROUPS, epsilon=1e-5),
     "InstanceNorm": lambda rank: keras.layers.GroupNormalization(-1, epsilon=1e-5),
+    "LayerNorm": lambda rank: keras.layers.LayerNormalization(epsilon=1e-5),
 }
-NORMS = ("BatchNorm", "GroupNorm", "InstanceNorm")
+NORMS = ("BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm")
 
 
 def is_training(name: str) -> bool:

@@ -39,6 +39,7 @@ def rows():
             False,
         ),
         "InstanceNorm": (l6.InstanceNorm(), keras.layers.GroupNormalization(-1, epsilon=1e-5), False),
+        "LayerNorm": (l6.LayerNorm(), keras.layers.LayerNormalization(epsilon=1e-5), False),
     }
     for name, (ours, theirs, training) in layers.items():
         for who, layer in (("ours", ours), ("Keras", theirs)):
@@ -56,6 +57,8 @@ def expected(name, x):
         return reference(x, (0, 1, 2))
     if name == "InstanceNorm":
         return reference(x, (1, 2))
+    if name == "LayerNorm":
+        return reference(x, (3,))
     grouped = x.reshape(*x.shape[:3], GROUPS, -1)
     return reference(grouped, (1, 2, 4)).reshape(x.shape)
 

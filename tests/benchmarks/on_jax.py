@@ -158,5 +158,6 @@ _JAX_NN: dict[str, Callable[..., jax.Array]] = {
 _TWO_PASS: dict[str, Callable[..., jax.Array]] = {
     "BatchNorm": _two_pass(lambda rank: tuple(range(rank - 1))),
     "InstanceNorm": _two_pass(lambda rank: tuple(range(1, rank - 1))),
+    "LayerNorm": _two_pass(lambda rank: (rank - 1,)),
     "GroupNorm": _group_norm,
 }

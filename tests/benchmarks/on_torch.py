@@ -161,4 +161,5 @@ _FUNCTIONAL: dict[str, Callable[..., torch.Tensor]] = {
     "BatchNorm, inference": lambda x, state, w, b: F.batch_norm(x, *state, w, b, False, 0.1, 1e-5),
     "GroupNorm": lambda x, state, w, b: F.group_norm(x, methods.GROUPS, w, b, 1e-5),
     "InstanceNorm": lambda x, state, w, b: F.instance_norm(x, None, None, w, b, True, 0.1, 1e-5),
+    "LayerNorm": lambda x, state, w, b: F.layer_norm(x.movedim(1, -1), w.shape, w, b, 1e-5).movedim(-1, 1),
 }

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,7 +24,10 @@ FULL_PARTS: dict[str, Callable[[], Iterable[Row]]] = {
     ),
     "growth": lambda: optimizer_step.growth_rows(GROWTH, Effort(least=5, seconds=1.0)),
     "variables": lambda: optimizer_step.growth_rows(VARIABLES, Effort(least=5, seconds=1.0)),
-    "layers": lambda: layers.rows(layers.SHAPES, Effort(seconds=1.0)),
+    "layers": lambda: itertools.chain(
+        layers.rows(layers.SHAPES, Effort(seconds=1.0)),
+        layers.rows([layers.TRANSFORMER], Effort(seconds=1.0), ["LayerNorm"]),
+    ),
     "batches": lambda: layers.rows(BATCHES, Effort(seconds=1.0), ["BatchNorm"]),
     "train_steps": lambda: train_step.rows(train_step.MODELS, Effort(seconds=8.0)),
 }
