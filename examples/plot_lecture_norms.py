@@ -6,7 +6,6 @@ The same tensor of 4 samples, 6 channels and 5 positions, normalized four ways. 
 2), the cells that share one mean and one variance are drawn in one colour.
 """
 
-import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from keras import ops
@@ -30,7 +29,7 @@ sample, channel = np.meshgrid(np.arange(SAMPLES), np.arange(CHANNELS), indexing=
 group = channel // (CHANNELS // GROUPS)
 NORMS = {
     "Batch Norm": (l6.BatchNorm(), channel),
-    "Layer Norm": (keras.layers.LayerNormalization(axis=[1, 2], epsilon=1e-5), sample),
+    "Layer Norm": (l6.LayerNorm(axis=[1, 2]), sample),
     "Instance Norm": (l6.InstanceNorm(), sample * CHANNELS + channel),
     f"Group Norm ({GROUPS} groups)": (l6.GroupNorm(groups=GROUPS), sample * GROUPS + group),
 }
