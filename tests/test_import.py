@@ -29,18 +29,17 @@ print(json.dumps([seconds, sorted({name.partition(".")[0] for name in set(sys.mo
 """
 
 
-def import_in_new_process():
-    run = subprocess.run(
-        [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, env=os.environ
-    )
+def import_in_new_process(bytecode):
+    """Seconds and packages of an import in a new process, with compiled files under `bytecode`, as installing leaves them."""
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(bytecode)}
+    run = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, env=env)
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def test_import_costs_less_than_50_milliseconds_over_keras(capsys):
-    """Processor time; the least of up to twenty runs is the import's own, whatever else keeps the caches busy."""
-    seconds = [import_in_new_process()[0]]
-    while min(seconds) >= 0.050 and len(seconds) < 20:
-        seconds.append(import_in_new_process()[0])
+def test_import_costs_less_than_50_milliseconds_over_keras(tmp_path, capsys):
+    """Processor time, which other programs do not stretch; the least of five runs is the import's own."""
+    import_in_new_process(tmp_path)  # compiles
+    seconds = [import_in_new_process(tmp_path)[0] for _ in range(5)]
     with capsys.disabled():
         print(
             f"\nimport keras_addons_l6 over import keras: least {1e3 * min(seconds):.1f} ms, "
@@ -49,8 +48,8 @@ def test_import_costs_less_than_50_milliseconds_over_keras(capsys):
     assert min(seconds) < 0.050
 
 
-def test_import_brings_no_backend_but_the_active_one(backend):
-    _, packages = import_in_new_process()
+def test_import_brings_no_backend_but_the_active_one(backend, tmp_path):
+    _, packages = import_in_new_process(tmp_path)
     assert BACKENDS.intersection(packages) <= {backend}
 
 

@@ -243,6 +243,11 @@ ON_INSTANCES = [
     (OPTIMIZER, "_iterations", lambda: keras_private.step_count(LBFGS())),
     (OPTIMIZER, "_learning_rate", lambda: keras_private.rate_variables(Adam())),
     (OPTIMIZER, "_accumulated_gradients", accumulating),
+    (
+        keras.Layer,
+        "_dtype_policy",
+        lambda: keras_private.compute_in(keras.layers.Identity(), keras.DTypePolicy("float64")),
+    ),
     (keras.Model, "_compile_config", lambda: keras_private.compiled_as(compiled("sgd"))),
     (keras.random.SeedGenerator, "state", lambda: imported_anew().seed_states(compiled("sgd", dropout=True))),
     (
@@ -299,7 +304,6 @@ def test_every_hook_is_tried():
         "_run_through_graph",
         "call",
         "torch_params",
-        "_dtype_policy",
     }
     only_where_there |= {
         "renorm_clipping",
