@@ -26,12 +26,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.keras_private import rate_variables
 from keras_addons_l6.layers import GroupNorm, InstanceNorm
 from keras_addons_l6.optimizers import AdamW
 
 Config = dict[str, Any]
-Tensor = Any
 
 _CONTRIB_INITIALIZERS = {"beta_initializer": "zeros", "gamma_initializer": "ones"}
 

@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 from keras_addons_l6 import argument_checks, backends
-from keras_addons_l6.backends.portable.layers import Statistics, Tensor
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.layers import Statistics
 from keras_addons_l6.keras_private import HAS_RENORM, renorm_of
 from keras_addons_l6.layers import arguments, masks
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_addons_l6 import argument_checks, backends
-from keras_addons_l6.backends.portable.layers import Tensor
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.layers import arguments, masks
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 

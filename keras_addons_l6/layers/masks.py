@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_addons_l6.backends.portable.layers import Tensor
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.layers.arguments import Shape
 
 __all__ = ["aligned"]

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_addons_l6 import backends
-from keras_addons_l6.backends.portable.layers import Tensor
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers.arguments import Shape
 

@@ -6,13 +6,13 @@ import keras
 import numpy as np
 
 from keras_addons_l6.argument_checks import number
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.elementwise import sqrt
-from keras_addons_l6.backends.portable.known_rules import known_as
+from keras_addons_l6.backends.portable.rules import Rule
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
-from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor
+from keras_addons_l6.optimizers.first_order import FirstOrder
 
 
-@known_as("adagrad")
 def adagrad(g: Tensor, x: Tensor, s: Tensor, *, a: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """One step."""
     s = s + g * g
@@ -71,7 +71,7 @@ class AdaGrad(FirstOrder):
         [0.8293, -0.8293]
     """
 
-    rule = staticmethod(adagrad)
+    rule = Rule(adagrad, kernel="adagrad")
 
     def __init__(
         self,

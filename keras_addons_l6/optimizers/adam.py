@@ -1,17 +1,19 @@
 """Adam (Kingma & Ba 2015), with the epsilon of its Algorithm 1."""
 
+import math
 from typing import Any, Unpack
 
 import keras
+from keras import ops
 
 from keras_addons_l6.argument_checks import flag, number
-from keras_addons_l6.backends.portable.elementwise import maximum, one_minus_power, sqrt
-from keras_addons_l6.backends.portable.known_rules import known_as
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.elementwise import maximum, sqrt
+from keras_addons_l6.backends.portable.rules import Rule
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
-from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor
+from keras_addons_l6.optimizers.first_order import FirstOrder
 
 
-@known_as("adam")
 def adam(
     g: Tensor,
     x: Tensor,
@@ -34,6 +36,20 @@ def adam(
     v_hat = (v if v_max is None else v_max) * (1 / c2)
     x = x - a * m_hat / (sqrt(v_hat) + eps)
     return x, m, v, v_max
+
+
+def one_minus_power(base: float, exponent: Tensor) -> Tensor:
+    """1 - base**exponent for a base in [0, 1), accurate to rounding in the exponent's dtype.
+
+    In float32 `1 - 0.999**1`, taken literally, is wrong in the fifth digit. -expm1(t log b) is not: the
+    logarithm is taken in float64, and rounding it changes the answer by no more than its own relative size.
+
+    Args:
+        base: a Python float in [0, 1).
+        exponent: a floating point scalar tensor >= 1.
+    """
+    log = math.log(base) if base > 0 else -math.inf
+    return -ops.expm1(exponent * log)
 
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")
@@ -91,7 +107,7 @@ class Adam(FirstOrder):
         [0.9, -0.9]
     """
 
-    rule = staticmethod(adam)
+    rule = Rule(adam, kernel="adam")
 
     def __init__(
         self,

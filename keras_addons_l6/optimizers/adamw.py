@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from keras_addons_l6.argument_checks import number, refuse
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.optimizers.adam import Adam
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
-from keras_addons_l6.optimizers.first_order import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")

@@ -1,18 +1,17 @@
 """The base class of the first-order optimizers: runs a rule for all variables of a model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, Unpack
 
 from keras_addons_l6.backends import rules
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import rules as portable
 from keras_addons_l6.backends.portable.rules import Rule, Update
 from keras_addons_l6.keras_private import AllVariablesOptimizer, in_stateless_scope, variables_of_build
 from keras_addons_l6.optimizers import base_arguments
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.saved_state import LoadsSavedState
-
-Tensor = Any
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,8 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
         ValueError: for an argument out of range, naming it and the value.
     """
 
-    rule: ClassVar[Rule]
+    rule: ClassVar[Rule | Callable[..., Any]]
+    """A formula with its kernel, or, in a class of one's own, a static method with the formula alone."""
 
     def __init__(self, learning_rate: LearningRate, **base: Unpack[BaseArguments]) -> None:
         rate = base_arguments.checked_rate(type(self).__name__, learning_rate)
@@ -113,15 +113,10 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
             a = rules.scalar(learning_rate, dtype)
             t = rules.scalar(self.iterations + 1, dtype)
             decay = None if self.weight_decay is None else self.decay(a)
-            updates = [
-                Update(g, x, self._slots_of(x), decay if self._is_decayed(x) else None) for g, x in pairs
-            ]
-            self._take(type(self).rule, updates, self.coefficients(a, t))
-
-    def _take(self, rule: Rule, updates: Sequence[Update], coefficients: dict[str, Any]) -> None:
-        # In a stateless scope nothing may be changed in place: the values are the caller's.
-        take = portable.step if in_stateless_scope() else rules.step
-        take(rule, updates, coefficients, self.assign)
+            updates = [Update(g, x, self._slots_of(x), self._is_decayed(x)) for g, x in pairs]
+            # In a stateless scope nothing may be changed in place: the values are the caller's.
+            step = portable.step if in_stateless_scope() else rules.step
+            step(_rule_of(type(self)), updates, self.coefficients(a, t), decay, self.assign)
 
     def _slots_of(self, variable: Any) -> list[Any]:
         index = self._index(variable)
@@ -183,6 +178,10 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
             return f"<{type(self).__name__} '{self.name}'>"
         shown = {k: v for k, v in config.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+
+
+def _rule_of(cls: type[FirstOrder]) -> Rule:
+    return cls.rule if isinstance(cls.rule, Rule) else Rule(cls.rule)
 
 
 _DEFAULTS: dict[str, Any] = dict(base_arguments.DEFAULTS)

@@ -5,12 +5,12 @@ from typing import Any, Unpack
 import keras
 
 from keras_addons_l6.argument_checks import number
-from keras_addons_l6.backends.portable.known_rules import known_as
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.rules import Rule
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
-from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor
+from keras_addons_l6.optimizers.first_order import FirstOrder
 
 
-@known_as("nesterov")
 def nesterov(g: Tensor, x: Tensor, v: Tensor, *, a: Tensor, m: float) -> tuple[Tensor, Tensor]:
     """One step; x - m v + (1 + m) v_next in a form that needs no v once v_next has taken its memory."""
     v_next = m * v - a * g
@@ -67,7 +67,7 @@ class Nesterov(FirstOrder):
         [0.7, -0.925]
     """
 
-    rule = staticmethod(nesterov)
+    rule = Rule(nesterov, kernel="nesterov")
 
     def __init__(
         self, learning_rate: LearningRate = 0.01, momentum: float = 0.9, **base: Unpack[BaseArguments]

@@ -5,13 +5,13 @@ from typing import Any, Unpack
 import keras
 
 from keras_addons_l6.argument_checks import flag, number
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.elementwise import maximum, sqrt
-from keras_addons_l6.backends.portable.known_rules import known_as
+from keras_addons_l6.backends.portable.rules import Rule
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
-from keras_addons_l6.optimizers.first_order import FirstOrder, Tensor
+from keras_addons_l6.optimizers.first_order import FirstOrder
 
 
-@known_as("rmsprop")
 def rmsprop(
     g: Tensor,
     x: Tensor,
@@ -95,7 +95,7 @@ class RMSProp(FirstOrder):
         [0.8, -0.8]
     """
 
-    rule = staticmethod(rmsprop)
+    rule = Rule(rmsprop, kernel="rmsprop")
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from keras import ops
 from keras_addons_l6 import optimizers
 from keras_addons_l6.backends import rules
 from keras_addons_l6.backends.portable import rules as portable
+from tests.reference import optimizers as reference
 
 CONFIGURATIONS = [
     (optimizers.Nesterov, {}),
@@ -106,3 +107,85 @@ def test_a_rule_of_ones_own_is_run_as_it_is():
     variable = keras.Variable(np.zeros(2), dtype="float32")
     PlainDescent().apply([ops.convert_to_tensor(np.array([1.0, 1.0], "float32"))], [variable])
     np.testing.assert_array_equal(ops.convert_to_numpy(variable.value), [-1.0, -1.0])
+
+
+def test_a_formula_without_a_kernel_is_run_as_it_is():
+    class Plain(optimizers.Adam):
+        rule = portable.Rule(lambda g, x, m, v, v_max, **coefficients: (x - g, m, v, v_max))
+
+    variable = keras.Variable(np.zeros(2), dtype="float32")
+    Plain().apply([ops.convert_to_tensor(np.array([1.0, 1.0], "float32"))], [variable])
+    np.testing.assert_array_equal(ops.convert_to_numpy(variable.value), [-1.0, -1.0])
+    np.testing.assert_array_equal(Plain.rule(1.0, 3.0, None, None, None)[0], 2.0)
+
+
+@pytest.mark.parametrize(
+    "configuration", [CONFIGURATIONS[0], CONFIGURATIONS[4], CONFIGURATIONS[6]], ids=describe
+)
+@pytest.mark.parametrize("step", [rules.step, portable.step], ids=["native", "portable"])
+def test_decay_is_taken_off_those_that_are_decayed_alone(monkeypatch, configuration, step):
+    """The decay is the step's, and which variables lose it is each one's: the first no more than the rest."""
+    cls, arguments = configuration
+    monkeypatch.setattr(rules, "step", step)
+    for excluded in ([0], [1], [0, 2], [], [0, 1, 2]):
+        results = []
+        for decay in (0.5, None):
+            variables = [keras.Variable(np.full(3, 2.0), dtype="float32") for _ in range(3)]
+            optimizer = cls(0.1, weight_decay=0.5 if decay else 0.0, **arguments)
+            optimizer.exclude_from_weight_decay([variables[i] for i in excluded])
+            optimizer.apply([ops.ones(3)] * 3, variables)
+            results.append([ops.convert_to_numpy(v.value) for v in variables])
+        for i, (decayed, plain) in enumerate(zip(*results, strict=True)):
+            expected = plain - (0.0 if i in excluded else 0.1 * 0.5 * 2.0)
+            np.testing.assert_allclose(decayed, expected, rtol=1e-6, err_msg=f"{i} of excluded {excluded}")
+
+
+EXTREMES = [0.0, 1e-300, 1e-50, 1e-10, 0.5, 0.9999, 1 - 1e-8, 1 - 2.0**-53]
+
+
+@pytest.mark.parametrize("beta_1", EXTREMES)
+@pytest.mark.parametrize("dtype", WIDE)
+def test_every_allowed_beta_is_served(float64, beta_1, dtype):
+    """A kernel that rounds a beta to 1, or takes its logarithm at 0, gives way to the formula."""
+    # Of like sizes: a kernel's v + (g^2 - v)(1 - b2) is rounded relative to the v before.
+    rng = np.random.default_rng(5)
+    gradients = rng.uniform(0.5, 1.5, (7, 6)) * rng.choice([-1.0, 1.0], (7, 6))
+    for beta_2 in EXTREMES:
+        (found, *_) = steps(lambda b=beta_2: optimizers.Adam(0.01, beta_1, b), dtype, gradients[:, None])
+        expected = reference.adam(np.ones(6), gradients, np.full(7, 0.01), beta_1, beta_2, 1e-7)[-1]
+        # Seven steps of at most 0.01 / sqrt(1 - b2), a dozen roundings each.
+        rounding = 7 * 12 * (2.0**-23 if dtype == "float32" else 2.0**-52)
+        np.testing.assert_allclose(found, expected, rtol=rounding, atol=rounding, err_msg=f"beta_2={beta_2}")
+
+
+@pytest.mark.parametrize("share", EXTREMES)
+@pytest.mark.parametrize("dtype", WIDE)
+def test_every_allowed_share_is_served(float64, share, dtype):
+    """The same for RMSProp's rho and momentum, and Nesterov's momentum."""
+    gradients = np.random.default_rng(6).normal(0.5, 1.0, (7, 6))
+    rates = np.full(7, 0.01)
+    cases = {
+        "rho": (
+            optimizers.RMSProp(0.01, rho=share),
+            reference.rmsprop(np.ones(6), gradients, rates, share, 0.0, 1e-7),
+        ),
+        "u": (
+            optimizers.RMSProp(0.01, rho=0.9, momentum=share),
+            reference.rmsprop(np.ones(6), gradients, rates, 0.9, share, 1e-7),
+        ),
+        "centered": (
+            optimizers.RMSProp(0.01, rho=share, epsilon=1.0, centered=True),
+            reference.rmsprop(np.ones(6), gradients, rates, share, 0.0, 1.0, centered=True),
+        ),
+        "v": (
+            optimizers.Nesterov(0.01, share),
+            reference.nesterov_look_ahead(np.ones(6), gradients, rates, share),
+        ),
+    }
+    for name, (optimizer, expected) in cases.items():
+        found = steps(lambda o=optimizer: o, dtype, gradients[:, None])[0]
+        unit = 2.0**-23 if dtype == "float32" else 2.0**-52
+        # Centered, the root of a difference that may be all rounding.
+        rounding = 7 * 0.01 * 3 * unit**0.5 if name == "centered" else 7 * 12 * unit
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found, expected[-1], rtol=rounding, atol=rounding * scale, err_msg=name)

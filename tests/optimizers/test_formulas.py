@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_addons_l6.backends.portable.elementwise import one_minus_power
 from keras_addons_l6.optimizers import AdaGrad, Adam, AdamW, Nesterov, RMSProp
+from keras_addons_l6.optimizers.adam import one_minus_power
 from tests.optimizers.driving import FASTEST, follow
 from tests.reference import optimizers as reference
 

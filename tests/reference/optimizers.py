@@ -3,6 +3,8 @@
 Every function takes x0, the gradients of all steps and a rate for each step, and returns x after each step.
 """
 
+from fractions import Fraction
+
 import numpy as np
 
 
@@ -47,8 +49,8 @@ def adam(x0, gradients, rates, beta_1, beta_2, epsilon, amsgrad=False, decay=lam
         m = beta_1 * m + (1 - beta_1) * g
         v = beta_2 * v + (1 - beta_2) * g**2
         largest = np.maximum(largest, v)
-        m_hat = m / (1 - beta_1**t)
-        v_hat = (largest if amsgrad else v) / (1 - beta_2**t)
+        m_hat = m / float(1 - Fraction(beta_1) ** t)  # exact, also for a beta next to 1
+        v_hat = (largest if amsgrad else v) / float(1 - Fraction(beta_2) ** t)
         theta = theta - (alpha * m_hat / (np.sqrt(v_hat) + epsilon) + decay(alpha) * theta)
         path.append(theta)
     return np.stack(path)

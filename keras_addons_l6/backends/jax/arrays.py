@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from keras_addons_l6.backends.portable.arrays import KerasArrays, Scalar, Small, Tensor, widest
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.arrays import KerasArrays, Scalar, Small, widest
 
 FULL = jax.lax.Precision.HIGHEST  # else accelerators round float32 factors to bfloat16 or TF32
 

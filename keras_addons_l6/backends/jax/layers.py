@@ -6,8 +6,8 @@ XLA fuses the portable normalizations into the passes that a kernel by hand woul
 import jax
 import jax.numpy as jnp
 
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import layers as portable
-from keras_addons_l6.backends.portable.layers import Tensor
 
 
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import keras
 import numpy as np
 
-__all__ = ["Count", "KerasArrays", "NumpyArrays", "Real", "Scalar", "Small", "Tensor", "arrays_for", "widest"]
+from keras_addons_l6.backends.portable import Tensor
 
-Tensor = Any
+__all__ = ["Count", "KerasArrays", "NumpyArrays", "Real", "Scalar", "Small", "arrays_for", "widest"]
+
 Scalar = Any
 Real = Annotated[Scalar, float]  # what a record's field holds, which decides where the record is packed
 Count = Annotated[Scalar, int]

@@ -28,9 +28,10 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_addons_l6.backends.portable import Tensor
+
 __all__ = [
     "Statistics",
-    "Tensor",
     "batch_norm",
     "group_norm",
     "is_recomputed",
@@ -45,7 +46,6 @@ __all__ = [
     "synchronized_batch_norm",
 ]
 
-Tensor = Any  # a tensor of the active backend, or a symbolic one: the three backends share no type
 Average = Callable[[Tensor, Sequence[int]], Tensor]
 Size = Callable[[Tensor, Sequence[int]], Tensor]
 Centre = Callable[[Tensor, Tensor], Tensor]

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from keras_addons_l6.backends.portable.arrays import KerasArrays, Scalar, Small, Tensor, widest
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.arrays import KerasArrays, Scalar, Small, widest
 
 
 def rounds_products() -> bool:

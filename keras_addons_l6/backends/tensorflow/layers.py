@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import layers as portable
-from keras_addons_l6.backends.portable.layers import Tensor
 
 _CHUNK = 512  # longest axis that is summed in one go; see `average`
 

@@ -4,42 +4,45 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import keras
 import tensorflow as tf
 
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import rules as portable
-from keras_addons_l6.backends.portable.known_rules import Rule, name_of
-from keras_addons_l6.backends.portable.rules import Assign, Update
-from keras_addons_l6.backends.tensorflow import resource_rules
-from keras_addons_l6.backends.tensorflow.resource_rules import Kernel
+from keras_addons_l6.backends.portable.rules import Assign, Rule, Update
+from keras_addons_l6.backends.tensorflow import fused_rules
+from keras_addons_l6.backends.tensorflow.fused_rules import Kernel
+
+__all__ = ["dense", "in_distribution_strategy", "outside_graph", "step"]
 
 # Elements from which on a step that a graph takes in a dozen passes is worth the time XLA needs to fuse it.
 WORTH_COMPILING = 1 << 20
 
 
-def step(rule: Rule, updates: Sequence[Update], coefficients: dict[str, Any], assign: Assign) -> None:
+def step(
+    rule: Rule, updates: Sequence[Update], coefficients: dict[str, Any], decay: Tensor, assign: Assign
+) -> None:
     """Do what `portable.step` does: by a resource kernel what one serves, the rest compiled if large."""
-    kernel = resource_rules.KERNELS.get(name_of(rule) or "")
-    served = [update for update in updates if kernel is not None and _serves(kernel, update)]
-    rest = [update for update in updates if kernel is None or not _serves(kernel, update)]
+    kernel = fused_rules.KERNELS.get(rule.kernel or "")
+    served = [update for update in updates if kernel is not None and _serves(kernel, update, coefficients)]
+    rest = [update for update in updates if kernel is None or not _serves(kernel, update, coefficients)]
     if kernel is not None and served:
-        _step_in_place(kernel, served, coefficients)
+        _step_in_place(kernel, served, coefficients, decay)
     if _are_worth_compiling(rest):
         compiled = tf.function(
-            lambda c: portable.step(rule, rest, c, assign), jit_compile=True, autograph=False
+            lambda c, d: portable.step(rule, rest, c, d, assign), jit_compile=True, autograph=False
         )
-        compiled(coefficients)
+        compiled(coefficients, decay)
     else:
-        portable.step(rule, rest, coefficients, assign)
+        portable.step(rule, rest, coefficients, decay, assign)
 
 
-def _serves(kernel: Kernel, update: Update) -> bool:
-    """Whether the kernel computes in the rule's dtype and knows all the slots (not AMSGrad's)."""
-    dtype = keras.backend.standardize_dtype(update.variable.dtype)
-    return dtype in ("float32", "float64") and len(_slots(update)) == kernel.slots
+def _serves(kernel: Kernel, update: Update, coefficients: dict[str, Any]) -> bool:
+    return kernel.serves(_resource(update.variable).dtype, len(_slots(update)), coefficients)
 
 
-def _step_in_place(kernel: Kernel, updates: Sequence[Update], coefficients: dict[str, Any]) -> None:
+def _step_in_place(
+    kernel: Kernel, updates: Sequence[Update], coefficients: dict[str, Any], decay: Tensor
+) -> None:
     """A step by a kernel, of variables of one dtype."""
     dtype = _resource(updates[0].variable).dtype
     scalars = {
@@ -49,8 +52,8 @@ def _step_in_place(kernel: Kernel, updates: Sequence[Update], coefficients: dict
     apply = kernel.with_scalars(**scalars)
     for update in updates:
         x, *slots = map(_resource, (update.variable, *_slots(update)))
-        if update.decay is not None:
-            tf.raw_ops.AssignSubVariableOp(resource=x.handle, value=update.decay * x)
+        if update.decayed:
+            tf.raw_ops.AssignSubVariableOp(resource=x.handle, value=decay * x)
         apply(tf.cast(update.gradient, dtype), x.handle, *(s.handle for s in slots))
 
 

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import torch
 
-from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small, Tensor, widest
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small, widest
 
 
 class TorchArrays(NumpyArrays):

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd import forward_ad
 
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import layers as portable
-from keras_addons_l6.backends.portable.layers import EXACT_SCALE, Statistics, Tensor
+from keras_addons_l6.backends.portable.layers import EXACT_SCALE, Statistics
 from keras_addons_l6.backends.torch import private
 
 BLOCK = 1 << 18  # elements of a block: 1 MiB of float32, which a core's cache holds with its temporaries

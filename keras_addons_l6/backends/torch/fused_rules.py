@@ -6,10 +6,13 @@ tensor, and the rule's scalars as numbers. torch's own optimizers wrap other for
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
 from keras_addons_l6.backends.torch import private
+
+__all__ = ["KERNELS", "Kernel"]
 
 Tensors = Sequence[torch.Tensor]
 
@@ -83,13 +86,27 @@ def nesterov(g: Tensors, x: Tensors, v: Tensors, *, a: float, m: float) -> None:
     )
 
 
-KERNELS: dict[str, Callable[..., None]] = {
-    "adam": adam,
-    "adagrad": adagrad,
-    "rmsprop": rmsprop,
-    "nesterov": nesterov,
+class Kernel(NamedTuple):
+    """A kernel, and what it serves."""
+
+    run: Callable[..., None]
+    slots: int
+    """How many it takes; with another number the rule is in a form that it does not know: RMSProp's momentum, its
+    centered form, or AMSGrad, of which torch's own loses a NaN."""
+    needs_scratch: bool = False
+    """Whether it takes memory of the variables' size, so that they are better stepped in pieces."""
+
+    def serves(self, slots: int, coefficients: dict[str, Any]) -> bool:
+        """Whether it computes the formula with so many slots."""
+        return slots == self.slots and coefficients.get("m") != 0  # without momentum it would not write v
+
+
+KERNELS = {
+    "adam": Kernel(adam, 2),
+    "adagrad": Kernel(adagrad, 1),
+    "rmsprop": Kernel(rmsprop, 1, needs_scratch=True),
+    "nesterov": Kernel(nesterov, 1, needs_scratch=True),
 }
-NEED_SCRATCH = ("rmsprop", "nesterov")
 
 
 def _scratch(like: Tensors) -> list[torch.Tensor]:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import torch
 
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import layers as portable
-from keras_addons_l6.backends.portable.layers import Statistics, Tensor
+from keras_addons_l6.backends.portable.layers import Statistics
 from keras_addons_l6.backends.torch import blocks, private
 
 

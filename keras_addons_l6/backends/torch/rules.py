@@ -1,20 +1,23 @@
 """Optimizer steps on torch: a fused kernel, or the rule once for many variables in cache-sized pieces."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from keras import ops
 
-from keras_addons_l6.backends.portable.known_rules import name_of
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.rules import Assign, Rule, Update
 from keras_addons_l6.backends.torch import fused_rules, private
+from keras_addons_l6.backends.torch.fused_rules import Kernel
 from keras_addons_l6.backends.torch.tensor_list import TensorList
+
+__all__ = ["dense", "step"]
 
 # Elements of the pieces worked on together. A rule's dozen temporaries then take a few MiB whatever the size
 # of the model, and are still in the cache when the next operation reads them.
 PIECE = 1 << 18
 
-Rule = Callable[..., tuple[Any, ...]]
 Operands = tuple[Any, ...]  # tensors of one shape: gradient, parameter, slots; None for a slot left out
 
 
@@ -26,11 +29,12 @@ def dense(gradient: Any, variable: Any) -> torch.Tensor:
 
 
 @torch.no_grad()
-def step(rule: Rule, updates: Sequence[Any], coefficients: dict[str, Any], assign: Any) -> None:
+def step(
+    rule: Rule, updates: Sequence[Update], coefficients: dict[str, Any], decay: Tensor, assign: Assign
+) -> None:
     """Do what `portable.step` does, in place: `assign` is not needed."""
     del assign
     groups: dict[Any, list[Operands]] = {}
-    decay = next((u.decay for u in updates if u.decay is not None), None)
     for update in updates:
         operands = (
             update.gradient,
@@ -38,53 +42,53 @@ def step(rule: Rule, updates: Sequence[Any], coefficients: dict[str, Any], assig
             *(None if s is None else s.value for s in update.slots),
         )
         x = operands[1]
-        kind = (_kernel(rule, operands, coefficients), x.dtype, x.device, update.decay is not None)
+        kind = (_kernel(rule, operands, coefficients), x.dtype, x.device, update.decayed)
         groups.setdefault(kind, []).append(operands)
     for (kernel, _, _, decayed), variables in groups.items():
-        part = decay if decayed else None
+        fraction = decay if decayed else None
         if kernel is None:
             for pieces in _chunks(variables):
-                _step_pieces(rule, pieces, coefficients, part)
+                _step_pieces(rule, pieces, coefficients, fraction)
         else:
-            _step_fused(kernel, variables, coefficients, part)
+            _step_fused(kernel, variables, coefficients, fraction)
 
 
-def _kernel(rule: Rule, operands: Operands, coefficients: dict[str, Any]) -> str | None:
-    """Name of the fused kernel that serves these operands, or None."""
+def _kernel(rule: Rule, operands: Operands, coefficients: dict[str, Any]) -> Kernel | None:
+    """The fused kernel that serves these operands, or None."""
     gradient, x, *slots = operands
-    kernel = name_of(rule)
+    kernel = fused_rules.KERNELS.get(rule.kernel or "")
     served = (
-        kernel in fused_rules.KERNELS
+        kernel is not None
         and not torch.compiler.is_compiling()  # a compiler fuses the rule itself
         and x.device.type == "cpu"  # a CUDA device would be made to wait for the rule's scalars
         and x.dtype in (torch.float32, torch.float64)  # in half precision a step is rounded once, at its end
         and gradient.dtype == x.dtype
         and all(t is None or t.is_contiguous() for t in (x, *slots))
-        and coefficients.get("m") != 0  # no momentum, for the kernel no v
-        # none of the kernels has RMSProp's momentum, its centered form, or an AMSGrad that keeps a NaN
-        and len([s for s in slots if s is not None]) == (2 if kernel == "adam" else 1)
+        and kernel.serves(len([s for s in slots if s is not None]), coefficients)
     )
     return kernel if served else None
 
 
-def _step_fused(kernel: str, variables: list[Operands], coefficients: dict[str, Any], decay: Any) -> None:
+def _step_fused(
+    kernel: Kernel, variables: list[Operands], coefficients: dict[str, Any], decay: Tensor
+) -> None:
     """Run a fused kernel on variables of one dtype."""
     numbers = {name: float(value) for name, value in coefficients.items()}
-    in_pieces = decay is not None or kernel in fused_rules.NEED_SCRATCH
+    in_pieces = decay is not None or kernel.needs_scratch
     for pieces in _chunks(variables) if in_pieces else [variables]:
         g, x, *state = (column for column in zip(*pieces, strict=True) if column[0] is not None)
         if decay is not None:
             private.foreach_add_(x, x, alpha=-float(decay))
-        fused_rules.KERNELS[kernel]([t.contiguous() for t in g], x, *state, **numbers)
+        kernel.run([t.contiguous() for t in g], x, *state, **numbers)
 
 
-def _step_pieces(rule: Rule, pieces: list[Operands], coefficients: dict[str, Any], decay: Any) -> None:
+def _step_pieces(rule: Rule, pieces: list[Operands], coefficients: dict[str, Any], decay: Tensor) -> None:
     """Run the rule on pieces of one dtype and write what it returns back into them."""
     dtype = torch.promote_types(pieces[0][1].dtype, torch.float32)
     columns = [None if column[0] is None else column for column in zip(*pieces, strict=True)]
     g, x, *state = (None if c is None else TensorList([t.to(dtype) for t in c]) for c in columns)
     x = x if decay is None else x - decay * x
-    for target, value in zip(columns[1:], rule(g, x, *state, **coefficients), strict=True):
+    for target, value in zip(columns[1:], rule.formula(g, x, *state, **coefficients), strict=True):
         if target is not None:
             private.foreach_copy_(target, value.tensors)
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_addons_l6.backends.portable.arrays import Tensor
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.keras_private import optimizers_inside
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
 from keras_addons_l6.optimizers.quasi_newton.lbfgs import LBFGS

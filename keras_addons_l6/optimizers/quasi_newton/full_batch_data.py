@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_addons_l6.backends.portable.arrays import Tensor
+from keras_addons_l6.backends.portable import Tensor
 
 __all__ = ["Data", "common_length", "prepared", "rows", "signature"]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_addons_l6.backends.portable.arrays import Tensor
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.keras_private import sublayers
 from keras_addons_l6.optimizers.quasi_newton import programs
 from keras_addons_l6.optimizers.quasi_newton.full_batch_data import Data, rows

@@ -28,7 +28,8 @@ import functools
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from keras_addons_l6.backends.portable.arrays import Count, NumpyArrays, Real, Scalar, Small, Tensor
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.arrays import Count, NumpyArrays, Real, Scalar, Small
 from keras_addons_l6.optimizers.quasi_newton import line_search
 from keras_addons_l6.optimizers.quasi_newton import pairs as pairs_of
 from keras_addons_l6.optimizers.quasi_newton.line_search import Point, Search, Tolerance

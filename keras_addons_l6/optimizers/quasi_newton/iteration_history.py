@@ -7,7 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_addons_l6.backends.portable.arrays import NumpyArrays, Small, Tensor
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.arrays import NumpyArrays, Small
 from keras_addons_l6.optimizers.quasi_newton import iteration, programs
 from keras_addons_l6.optimizers.quasi_newton.iteration import State
 from keras_addons_l6.optimizers.quasi_newton.programs import Standing

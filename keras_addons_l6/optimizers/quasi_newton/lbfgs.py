@@ -11,7 +11,8 @@ from keras import ops
 
 from keras_addons_l6.argument_checks import optional_count, optional_number, refuse
 from keras_addons_l6.backends import rules
-from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Tensor
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar
 from keras_addons_l6.keras_private import gradient_accumulators, step_count
 from keras_addons_l6.optimizers.quasi_newton import consistency, iteration, programs, replicas
 from keras_addons_l6.optimizers.quasi_newton.arguments import check_base, check_parameters, settings_from

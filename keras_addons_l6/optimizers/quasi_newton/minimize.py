@@ -15,7 +15,7 @@ from keras import ops
 
 from keras_addons_l6.argument_checks import count, knows_its_arguments
 from keras_addons_l6.backends import arrays_for
-from keras_addons_l6.backends.portable.arrays import Tensor
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.optimizers.quasi_newton import iteration, programs
 from keras_addons_l6.optimizers.quasi_newton.arguments import settings_from, warn_if_narrower
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt

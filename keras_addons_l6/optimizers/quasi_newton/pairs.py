@@ -18,7 +18,8 @@ import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small, Tensor
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small
 
 CURVATURE = 10.0  # a pair is kept if s'y > CURVATURE u |s| |y|, u the unit roundoff of the scalars
 

@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_addons_l6.backends import programs
-from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Tensor
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar
 from keras_addons_l6.optimizers.quasi_newton import iteration
 from keras_addons_l6.optimizers.quasi_newton.iteration import COUNT_NAMES, REAL_NAMES, Settings, State
 

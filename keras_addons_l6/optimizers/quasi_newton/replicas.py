@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-Tensor = Any
+from keras_addons_l6.backends.portable import Tensor
+
 Update = Callable[[Sequence[Tensor], Tensor | None], None]
 
 

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 
 from keras_addons_l6.backends import arrays_for
-from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Tensor
+from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar
 from keras_addons_l6.keras_private import in_stateless_scope
 from keras_addons_l6.optimizers.quasi_newton import iteration
 from keras_addons_l6.optimizers.quasi_newton.iteration import COUNT_NAMES, REAL_NAMES, VECTORS, State
