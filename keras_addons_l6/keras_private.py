@@ -38,6 +38,7 @@ __all__ = [
     "is_plain_graph",
     "is_plain_sequence",
     "mask_of",
+    "moving_averages",
     "operation_class",
     "optimizers_inside",
     "producer_of",
@@ -47,6 +48,7 @@ __all__ = [
     "run_graph",
     "run_on",
     "same_input",
+    "schedule_of",
     "seed_states",
     "step_count",
     "sublayers",
@@ -180,6 +182,19 @@ def rate_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable
 def gradient_accumulators(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """The variables in which a built optimizer adds gradients up; in the public `variables` nothing marks them."""
     return list(_of(optimizer, "_accumulated_gradients")) if optimizer.gradient_accumulation_steps else []
+
+
+def schedule_of(
+    optimizer: keras.optimizers.Optimizer,
+) -> keras.optimizers.schedules.LearningRateSchedule | None:
+    """The schedule of an optimizer's rate; the public `learning_rate` is its value at the count of train steps."""
+    rate = _of(optimizer, "_learning_rate")
+    return rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
+
+
+def moving_averages(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable | None]:
+    """The averages that a built optimizer with `use_ema` keeps; in the public `variables` nothing marks them."""
+    return list(_of(optimizer, "_model_variables_moving_average"))
 
 
 def optimizers_inside(optimizer: Any) -> list[Any]:

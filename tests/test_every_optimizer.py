@@ -252,6 +252,19 @@ class TestGradients:
         assert_close(values(xs), values(expected))
         assert int(ops.convert_to_numpy(optimizer.iterations)) == 2
 
+    def test_accumulation_asks_a_schedule_for_the_step(self, create):
+        # One meaning of t: the rate of the second step is that of step 1, whatever batches make it up.
+        rates = keras.optimizers.schedules.PiecewiseConstantDecay([0], [0.1, 0.02])
+        xs, ys = variables(), variables()
+        optimizer, plain = (
+            create(learning_rate=rates, gradient_accumulation_steps=3),
+            create(learning_rate=rates),
+        )
+        for step in range(2):
+            train(optimizer, xs, [step] * 3)
+            train(plain, ys, [step])
+            assert_close(values(xs), values(ys), rtol=1e-5)
+
     def test_none_leaves_variable_and_slots_alone(self, create):
         xs = variables()
         optimizer = create()
@@ -363,6 +376,37 @@ class TestAveraging:
             )
         optimizer.finalize_variable_values(xs)
         assert_close(values(xs), average)
+
+    def test_fit_again_and_again(self, create):
+        x, y = line()
+        model = small_model()
+        model.compile(create(use_ema=True, ema_momentum=0.7), "mse", jit_compile=BACKEND == "jax")
+        for _ in range(2):
+            model.fit(x, y, batch_size=16, verbose=0)
+        averages = [v for v in model.optimizer.variables if v.path.endswith("average")]
+        assert len(averages) == 4
+        assert_equal(values(model.trainable_weights), values(averages))
+
+    def test_frozen_in_part_and_compiled_again(self, create):
+        x, y = line()
+        model = small_model()
+        optimizer = create(use_ema=True, ema_momentum=0.7)
+        model.compile(optimizer, "mse", jit_compile=BACKEND == "jax")
+        model.fit(x, y, batch_size=16, verbose=0)
+        frozen, trained = values(model.layers[0].weights), values(model.layers[1].weights)
+        model.layers[0].trainable = False
+        model.compile(optimizer, "mse", jit_compile=BACKEND == "jax")
+        if BACKEND == "jax":
+            with pytest.raises(
+                ValueError, match="built with 4 trained variables, and is given 2.*a new optimizer"
+            ):
+                model.fit(x, y, batch_size=16, verbose=0)
+            return
+        model.fit(x, y, batch_size=16, verbose=0)
+        assert_equal(values(model.layers[0].weights), frozen)
+        assert np.abs(values(model.layers[1].weights)[0] - trained[0]).max() > 1e-4
+        averages = [v for v in optimizer.variables if v.path.endswith("average")]
+        assert_equal(values(model.layers[1].weights), values(averages[2:]))
 
     def test_overwrites_every_so_often(self, create):
         xs, ys = variables(), variables()

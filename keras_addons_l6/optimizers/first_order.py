@@ -4,11 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, Unpack
 
+import keras
+
 from keras_addons_l6.backends import rules
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import rules as portable
 from keras_addons_l6.backends.portable.rules import Rule, Update
-from keras_addons_l6.keras_private import AllVariablesOptimizer, in_stateless_scope, variables_of_build
+from keras_addons_l6.keras_private import (
+    AllVariablesOptimizer,
+    in_stateless_scope,
+    moving_averages,
+    schedule_of,
+    variables_of_build,
+)
 from keras_addons_l6.optimizers import base_arguments
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.saved_state import LoadsSavedState
@@ -104,6 +112,46 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
             grads = [g if g is None else rules.dense(g, v) for g, v in zip(grads, known, strict=True)]
         super().apply(grads, trainable_variables)
 
+    @property
+    def learning_rate(self) -> Any:
+        """The rate a; a schedule's at the number of steps taken, whatever batches make up a step."""
+        schedule = schedule_of(self)
+        # Keras asks a schedule for the batch's number, so that the rate would run ahead of t.
+        return super().learning_rate if schedule is None else schedule(self.iterations)
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        keras.optimizers.Optimizer.learning_rate.fset(self, learning_rate)
+
+    def stateless_apply(
+        self, optimizer_variables: Sequence[Any], grads: Sequence[Any], trainable_variables: Sequence[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """Take one step of values that are passed in and returned, as JAX's `fit` does.
+
+        Raises:
+            ValueError: for other variables than the optimizer was built with.
+        """
+        if self.built and len(trainable_variables) != len(variables_of_build(self)):
+            raise ValueError(
+                f"'{self.name}' was built with {len(variables_of_build(self))} trained variables, and is given "
+                f"{len(trainable_variables)}. On JAX an optimizer keeps to the variables it was built with: after "
+                "changing `trainable`, call `compile` with a new optimizer."
+            )
+        return super().stateless_apply(optimizer_variables, grads, trainable_variables)
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Write the moving averages into the variables, where `use_ema` keeps them; `fit` calls this at its end."""
+        if not (self.use_ema and self.built):
+            return
+        averages = moving_averages(self)
+        known = {id(v): average for v, average in zip(variables_of_build(self), averages, strict=True)}
+        # Found by variable, since some may have been frozen since; and copied, since a step on JAX takes the memory of
+        # both over, which they cannot share.
+        for variable in var_list:
+            average = known.get(id(variable))
+            if average is not None and _has_value(average):
+                variable.assign(keras.ops.copy(average))
+
     def update_steps(self, gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
         """Take one step of every variable, those of one precision together."""
         by_dtype: dict[str, list[tuple[Any, Any]]] = {}
@@ -178,6 +226,14 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
             return f"<{type(self).__name__} '{self.name}'>"
         shown = {k: v for k, v in config.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+
+
+def _has_value(variable: Any) -> bool:
+    """Whether a variable holds one: JAX's trainer empties all for a step, and leaves them so when the step fails."""
+    try:
+        return variable.value is not None
+    except TypeError:
+        return False
 
 
 def _rule_of(cls: type[FirstOrder]) -> Rule:
