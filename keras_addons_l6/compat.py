@@ -30,6 +30,7 @@ from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.keras_private import rate_variables
 from keras_addons_l6.layers import GroupNorm, InstanceNorm
 from keras_addons_l6.optimizers import AdamW
+from keras_addons_l6.optimizers.variable_pairing import path_of
 
 Config = dict[str, Any]
 
@@ -185,7 +186,10 @@ class GroupNormalization(GroupNorm):
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")
 class AddonsAdamW(AdamW):
-    """`AdamW` that also takes the state which TensorFlow Addons saved: the step, then all m, then all v."""
+    """`AdamW` that also takes the state which TensorFlow Addons saved: the step, then all m, then all v.
+
+    What it excludes from weight decay are patterns for whole names, like `dense/kernel:0`, as there.
+    """
 
     state_of_addons = False
 
@@ -201,9 +205,15 @@ class AddonsAdamW(AdamW):
 
     def _in_own_order(self, weights: Sequence[np.ndarray]) -> list[np.ndarray]:
         step, slots = weights[0], weights[1:]
-        m, v = slots[: len(slots) // 2], slots[len(slots) // 2 :]
+        kinds = 3 if self.amsgrad else 2  # all m, all v, and with amsgrad all of the largest v
+        count = max(1, len(slots) // kinds)
+        columns = [slots[first : first + count] for first in range(0, len(slots), count)]
         rate = [variable.numpy() for variable in rate_variables(self)]
-        return [step, *rate, *(slot for pair in zip(m, v, strict=True) for slot in pair)]
+        return [step, *rate, *(slot for row in zip(*columns, strict=True) for slot in row)]
+
+    def _searched(self, variable: keras.Variable) -> Sequence[str]:
+        """Addons searched its patterns in the whole name, which ended in ":0"."""
+        return [f"{path_of(variable)}:0"]
 
     def load_own_variables(self, store: Any) -> None:
         """Set the state; a `.keras` file of Keras 2 holds none, and training then starts with a fresh one."""

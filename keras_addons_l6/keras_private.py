@@ -37,6 +37,7 @@ __all__ = [
     "is_optional",
     "is_plain_graph",
     "is_plain_sequence",
+    "loading_skips_mismatches",
     "mask_of",
     "moving_averages",
     "operation_class",
@@ -118,11 +119,24 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 # Overridden below. Were `_apply_weight_decay` renamed, Keras would decay once and `update_steps` again.
 for _name in ("_backend_update_step", "_apply_weight_decay"):
     _check_called(keras.optimizers.Optimizer, _name)
-for _name in ("_use_weight_decay", "_get_variable_index"):
-    _of(keras.optimizers.Optimizer, _name)
+_of(keras.optimizers.Optimizer, "_get_variable_index")
 
 # `keras.StatelessScope` is public, but not the question whether one is open, and values go there, not into variables.
 in_stateless_scope: Callable[[], bool] = _from("backend", "in_stateless_scope")
+
+
+# `load_weights` tells neither layers nor optimizers of its public argument `skip_mismatch`, and warns of what raises.
+_LOAD_WEIGHTS: CodeType = inspect.unwrap(keras.saving.load_weights).__code__
+if "skip_mismatch" not in _LOAD_WEIGHTS.co_varnames:
+    raise MissingHook("keras.saving.load_weights(skip_mismatch=...)")
+
+
+def loading_skips_mismatches() -> bool:
+    """Whether a `load_weights(skip_mismatch=True)` is under way, on the stack above."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not _LOAD_WEIGHTS:
+        frame = frame.f_back
+    return frame is not None and bool(frame.f_locals["skip_mismatch"])
 
 
 class AllVariablesOptimizer(keras.optimizers.Optimizer):
@@ -150,10 +164,6 @@ class AllVariablesOptimizer(keras.optimizers.Optimizer):
         # Keras decays in a pass of its own before the step; `update_steps` does it on the way, in the same
         # order. On torch Keras's version also fails where every variable is excluded.
         del variables
-
-    def _is_decayed(self, variable: Any) -> bool:
-        # What `exclude_from_weight_decay` left, by Keras's own reading of names and variables.
-        return self.weight_decay is not None and self._use_weight_decay(variable)
 
     def _index(self, variable: Any) -> int:
         # Under tf.distribute `variable` is one replica's part, which only Keras can map back.

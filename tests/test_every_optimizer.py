@@ -556,16 +556,18 @@ class TestState:
             other.load_own_variables(store)
         assert_equal(values(other.variables), before)
 
-    def test_state_of_fewer_or_more_variables_is_refused(self, create):
+    # Keras turns tensors into arrays in a way that NumPy 2 deprecates, and `pytest.warns` tells it again.
+    @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+    def test_state_of_fewer_or_more_variables_is_taken_in_part(self, create):
         optimizer, fewer = create(), create(name="fewer")
         optimizer.build(variables())
         fewer.build(variables()[:2])
         large, small = {}, {}
         optimizer.save_own_variables(large)
         fewer.save_own_variables(small)
-        with pytest.raises(ValueError, match=r"nothing was saved for '.*v2_\w+'"):
+        with pytest.warns(UserWarning, match="Nothing was saved for 'v2', whose slots stay"):
             optimizer.load_own_variables(small)
-        with pytest.raises(ValueError, match=r"the last slot here is 'fewer/v1_\w+'"):
+        with pytest.warns(UserWarning, match="What was saved for 'v2' belongs to no variable"):
             fewer.load_own_variables(large)
 
     def test_tf_checkpoint(self, create, tmp_path):

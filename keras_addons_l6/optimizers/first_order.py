@@ -1,7 +1,6 @@
 """The base class of the first-order optimizers: runs a rule for all variables of a model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self, Unpack
 
 import keras
@@ -19,15 +18,8 @@ from keras_addons_l6.keras_private import (
 )
 from keras_addons_l6.optimizers import base_arguments
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
+from keras_addons_l6.optimizers.exclusions import Exclusions, find, texts
 from keras_addons_l6.optimizers.saved_state import LoadsSavedState
-
-
-@dataclass(frozen=True)
-class Exclusions:
-    """What `exclude_from_weight_decay` was given, in a form that a configuration can hold."""
-
-    var_paths: tuple[str, ...] = ()
-    var_names: tuple[str, ...] = ()
 
 
 class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
@@ -69,7 +61,7 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
         rate = base_arguments.checked_rate(type(self).__name__, learning_rate)
         super().__init__(rate, **base_arguments.checked(type(self), base))
         self._excluded = Exclusions()
-        self._excluded_by_config = False
+        self._undecayed: frozenset[int] = frozenset()
         self._await_slots()
 
     def slot_names(self) -> Sequence[str | None]:
@@ -92,12 +84,11 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
         """Create the slots, and give them the state that was loaded before they were there."""
         if self.built:
             return
-        if self._excluded_by_config:
-            self._exclude_again(variables)
         super().build(variables)
         names = [name for name in self.slot_names() if name is not None]
         columns = self.add_optimizer_variables(variables, names, [self.slot_initializer()] * len(names))
         self._slots = dict(zip(names, columns, strict=True))
+        self._find_excluded(variables)
         self._slots_are_made()
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
@@ -177,35 +168,42 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
 
         Args:
             var_list: the variables to leave alone.
-            var_names: regular expressions; a variable is left alone where one is found in its name.
+            var_names: regular expressions; a variable is left alone where one is found in its name, in its path
+                (`"layer_norm"` for all variables of that layer), or in a part of the path (`"^beta$"`).
+
+        What reaches no variable is told in a warning when the optimizer is built.
 
         Raises:
-            ValueError: after `build`, unless the call changes nothing.
+            ValueError: for what are not lists of variables and of regular expressions; after `build`, unless
+                the call changes nothing.
         """
-        excluded = Exclusions(tuple(_path(v) for v in var_list or ()), tuple(var_names or ()))
-        if self.built and excluded != self._excluded:
+        excluded = Exclusions.of(var_list, var_names)
+        if not self.built:
+            self._excluded = excluded
+        elif find(excluded, variables_of_build(self), self._searched).indices != self._undecayed:
             raise ValueError(
                 "`exclude_from_weight_decay` must be called before the optimizer is built, that is before "
-                f"`fit` and the first `apply`. Received: {excluded}; '{self.name}' was built with "
-                f"{self._excluded}. Create a new optimizer and exclude first."
+                f"`fit` and the first `apply`. Received: {excluded.get_config()}; '{self.name}' was built with "
+                f"{self._excluded.get_config()}. Create a new optimizer and exclude first."
             )
-        if self.built:
-            return
-        self._excluded = excluded
-        super().exclude_from_weight_decay(var_list=var_list, var_names=var_names)
 
-    def _exclude_again(self, variables: Sequence[Any]) -> None:
-        """Find the variables that a configuration excludes, by their paths."""
-        listed = [v for v in variables if _path(v) in self._excluded.var_paths]
-        super().exclude_from_weight_decay(var_list=listed, var_names=self._excluded.var_names)
+    def _searched(self, variable: Any) -> Sequence[str]:
+        """What patterns are searched in."""
+        return texts(variable)
+
+    def _find_excluded(self, variables: Sequence[Any]) -> None:
+        found = find(self._excluded, variables, self._searched)
+        self._undecayed, self._excluded = found.indices, found.exclusions
+        found.warn(self.name)
+
+    def _is_decayed(self, variable: Any) -> bool:
+        return self.weight_decay is not None and self._index(variable) not in self._undecayed
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, and what `exclude_from_weight_decay` was given where it was called."""
         config = super().get_config()
-        if self._excluded != Exclusions():
-            lists = {key: list(names) for key, names in asdict(self._excluded).items()}
-            config["exclude_from_weight_decay"] = lists
-        return config
+        excluded = self._excluded.get_config()
+        return {**config, "exclude_from_weight_decay": excluded} if any(excluded.values()) else config
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
@@ -214,8 +212,7 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
         excluded = config.pop("exclude_from_weight_decay", None)
         optimizer = super().from_config(config, custom_objects)
         if excluded is not None:
-            optimizer._excluded = Exclusions(**{key: tuple(names) for key, names in excluded.items()})
-            optimizer._excluded_by_config = True
+            optimizer._excluded = Exclusions.from_config(excluded)
         return optimizer
 
     def __repr__(self) -> str:
@@ -241,8 +238,3 @@ def _rule_of(cls: type[FirstOrder]) -> Rule:
 
 
 _DEFAULTS: dict[str, Any] = dict(base_arguments.DEFAULTS)
-
-
-def _path(variable: Any) -> str:
-    # A `tf.Variable` has a name only.
-    return getattr(variable, "path", variable.name)

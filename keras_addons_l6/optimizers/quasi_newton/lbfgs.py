@@ -110,6 +110,8 @@ class LBFGS(LoadsSavedState, keras.optimizers.Optimizer):
         True
     """
 
+    state_is_whole = True  # curvature is of all variables together
+
     def __init__(
         self,
         learning_rate: float = 1.0,

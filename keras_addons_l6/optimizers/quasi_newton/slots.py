@@ -27,8 +27,8 @@ class Marks(NamedTuple):
 class Slots:
     """The optimizer variables that hold a `State`, `Marks`, and which parameters had a gradient.
 
-    Variables are made in this order, which saved states rely on: for each parameter `point`, `gradient`,
-    `direction`, `rings`; then `products`, `reals`, `counts`, `marks`, `trained`, `value_accumulator`.
+    Variables are made in this order, which states saved by version 0.1.0 rely on: for each parameter `point`,
+    `gradient`, `direction`, `rings`; then `products`, `reals`, `counts`, `marks`, `trained`, `value_accumulator`.
 
     Args:
         optimizer: The optimizer that the variables belong to.
@@ -128,12 +128,14 @@ def _add_beside(optimizer: Any, parameter: Any, name: str, history_size: int) ->
     """A variable of a parameter's shape and layout, with the rings' rows before it."""
     rows: tuple[int, ...] = (2 * history_size,) if name == "rings" else ()
     dtype = keras.backend.standardize_dtype(parameter.dtype)
-    return optimizer.add_variable(
+    variable = optimizer.add_variable(
         (*rows, *parameter.shape),
         dtype=iteration.working_dtype(dtype),
         layout=_layout_beside(parameter, len(rows)),
         name=f"{path_of(parameter).replace('/', '_')}_{name}",
     )
+    optimizer._belongs(variable, name, parameter)
+    return variable
 
 
 def zeros_beside(variable: Any) -> Tensor:
