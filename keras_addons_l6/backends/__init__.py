@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-__all__ = ["SUPPORTED", "arrays_for", "layers", "native", "programs", "rules"]
+__all__ = ["SUPPORTED", "arrays_for", "layers", "native", "programs", "rules", "traces"]
 
 SUPPORTED = ("tensorflow", "jax", "torch")
 
@@ -56,4 +56,5 @@ def _chosen_layers() -> SimpleNamespace:
 layers = _chosen_layers()
 rules = _chosen("rules")
 programs = _chosen("programs")
+traces = _chosen("traces")
 arrays_for = _chosen("arrays").arrays_for

@@ -5,16 +5,19 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import Jaxpr, Literal, jaxpr_as_fun
+
+from keras_addons_l6.backends.portable.programs import NO_GRADIENT
 
 
-def compile_program(program: Callable[..., Any]) -> Callable[..., Any]:
-    """The program, compiled at its first call.
+def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+    """The program, compiled at its first call; it may write into the arguments in the places `donate`.
 
     On the CPU at LLVM's second level, not XLA's usual third, which unrolls loops over up to 32 columns whole before it looks
     for vectors in them, and then computes a `tanh` number by number; docs/lbfgs.md has the figures.
     """
     options = {"xla_backend_optimization_level": 2} if jax.default_backend() == "cpu" else None
-    return jax.jit(program, compiler_options=options)
+    return jax.jit(program, compiler_options=options, donate_argnums=donate)
 
 
 def argument(number: float, dtype: str) -> Any:
@@ -27,10 +30,29 @@ def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any,
     differentiated = jax.value_and_grad(fun, has_aux=True)
 
     def evaluate(x: Any, *rest: Any) -> tuple[Any, Any, Any]:
-        (value, extra), gradient = differentiated(x, *rest)
+        closed, shape = jax.make_jaxpr(
+            lambda *arguments: differentiated(*arguments),  # new to JAX, which else would not trace it again
+            return_shape=True,
+        )(x, *rest)
+        ((value, extra), gradient) = jax.tree.unflatten(
+            jax.tree.structure(shape), jaxpr_as_fun(closed)(*jax.tree.leaves((x, rest)))
+        )
+        first = len(jax.tree.leaves((value, extra)))
+        if all(_is_nothing(closed.jaxpr, atom) for atom in closed.jaxpr.outvars[first:]):
+            raise ValueError(NO_GRADIENT)
         return value, gradient, extra
 
     return evaluate
+
+
+def _is_nothing(jaxpr: Jaxpr, atom: Any) -> bool:
+    """Whether a gradient is the zero that JAX puts where there is no path, not one that was computed."""
+    if isinstance(atom, Literal):
+        return not np.any(atom.val)
+    made = [equation for equation in jaxpr.eqns if atom in equation.outvars]
+    if not made or made[0].primitive.name != "broadcast_in_dim":
+        return False
+    return isinstance(made[0].invars[0], Literal) and not np.any(made[0].invars[0].val)
 
 
 def repeat(condition: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:

@@ -5,11 +5,18 @@ from typing import Any
 
 import keras
 
-__all__ = ["argument", "compile_program", "outside_compiler", "repeat", "value_and_gradient"]
+__all__ = ["NO_GRADIENT", "argument", "compile_program", "outside_compiler", "repeat", "value_and_gradient"]
+
+NO_GRADIENT = (
+    "The loss does not depend on what is to be minimized over, as far as differentiation can tell, so it has no gradient. Look "
+    "for `detach`, `.item()`, `stop_gradient`, `inference_mode` or NumPy functions between the argument and the loss, or "
+    "for a loss that leaves the argument out."
+)
 
 
-def compile_program(program: Callable[..., Any]) -> Callable[..., Any]:
-    """The program itself."""
+def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+    """The program itself; elsewhere it may write into the arguments in the places `donate`."""
+    del donate
     return program
 
 
@@ -20,7 +27,10 @@ def argument(number: float, dtype: str) -> Any:
 
 
 def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any, Any]]:
-    """From fun(x, *rest) -> (value, extra) a function that returns value, the gradient by x, and extra."""
+    """From fun(x, *rest) -> (value, extra) a function that returns value, the gradient by x, and extra.
+
+    It raises `ValueError` where the value depends on no tensor of the list x.
+    """
     raise NotImplementedError(
         f"The backend '{keras.config.backend()}' computes no gradients. Set KERAS_BACKEND to tensorflow, jax or torch "
         "before Keras is imported."

@@ -1,13 +1,16 @@
 """What a compiled run of L-BFGS needs of TensorFlow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from keras_addons_l6.backends.portable.programs import NO_GRADIENT
 
-def compile_program(program: Callable[..., Any]) -> Callable[..., Any]:
+
+def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
     """The program as one XLA computation, or as a graph where some operation in it has no XLA kernel."""
+    del donate  # a tensor is never written to
     graph = tf.function(program, autograph=False)
     with_xla = tf.function(program, autograph=False, jit_compile=True)
     chosen: list[Callable[..., Any]] = []
@@ -38,10 +41,23 @@ def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any,
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             value, extra = fun(x, *rest)
-        gradient = tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return value, tf.nest.map_structure(tf.convert_to_tensor, gradient), extra
+        return value, complete(tape.gradient(value, x), x), extra
 
     return evaluate
+
+
+def complete(gradients: Sequence[Any], x: Sequence[Any]) -> list[Any]:
+    """Gradients as tensors, zero for those of x that the value does not depend on.
+
+    Raises:
+        ValueError: where it depends on none.
+    """
+    if all(gradient is None for gradient in gradients):
+        raise ValueError(NO_GRADIENT)
+    return [
+        tf.zeros_like(leaf) if gradient is None else tf.convert_to_tensor(gradient)
+        for gradient, leaf in zip(gradients, x, strict=True)
+    ]
 
 
 def repeat(condition: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from keras_addons_l6.backends.portable.programs import NO_GRADIENT
+
 
 def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any, Any]]:
     """From fun(x, *rest) -> (value, extra) a function that returns value, the gradient by x, and extra."""
@@ -13,10 +15,14 @@ def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any,
         with torch.enable_grad():
             x = [leaf if leaf.requires_grad else leaf.detach().requires_grad_() for leaf in x]
             value, extra = fun(x, *rest)
-            if not value.requires_grad:  # no x in it
-                return value, [torch.zeros_like(leaf) for leaf in x], extra
-            gradient = torch.autograd.grad(value, x, allow_unused=True, materialize_grads=True)
-        return value.detach(), gradient, extra
+            gradients = torch.autograd.grad(value, x, allow_unused=True) if value.requires_grad else ()
+        if all(gradient is None for gradient in gradients):
+            raise ValueError(NO_GRADIENT)
+        gradients = tuple(
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for gradient, leaf in zip(gradients, x, strict=True)
+        )
+        return value.detach(), gradients, extra
 
     return evaluate
 

@@ -45,7 +45,8 @@ from keras_addons_l6.optimizers.quasi_newton.pairs import History, dot, largest
     NON_FINITE_START,
     MAX_ITERATIONS,
     MAX_EVALUATIONS,
-) = range(9)
+    UNBOUNDED,
+) = range(10)  # saved states hold them: new ones come last
 ACTIVE = (STARTING, RUNNING)
 
 MESSAGES = {
@@ -60,6 +61,7 @@ MESSAGES = {
     NON_FINITE_START: "the value or the gradient is infinite or NaN at the starting point",
     MAX_ITERATIONS: "stopped at max_iterations",
     MAX_EVALUATIONS: "stopped at max_evaluations",
+    UNBOUNDED: "unbounded: along the search direction the value falls as far as it was followed",
 }
 
 STOPPED_BY_CALLBACK = "stopped by a callback"  # a run's end that the state knows nothing of
@@ -71,6 +73,7 @@ FLAT_ITERATIONS = (
     10  # without a decrease beyond change_tolerance: a stall; three stop float32 runs that yet converge
 )
 SLOPES_ONLY_ITERATIONS = 10  # after a search that failed on values
+FAR = 1000.0  # first steps' worth of the first slope: a value that has fallen by more, and falls, is taken for unbounded
 NO_LIMIT = 2**31 - 1
 
 
@@ -216,10 +219,10 @@ def step_on_views(
     active = (progress.status == STARTING) | (progress.status == RUNNING)
     evaluation = _evaluate(arrays, search, state.direction, gradient, value)
     tolerance = _tolerance(arrays, search, progress, value is not None)
-    verdict = _judge(settings, search, progress, evaluation, tolerance, value is not None)
+    verdict = _judge(arrays, settings, search, progress, evaluation, tolerance, value is not None)
 
     state, slope, history = _move(arrays, state, search, progress, verdict, trial, gradient)
-    first_step = arrays.select(history.pairs > 0, float(settings.learning_rate), 1.0)
+    first_step = _first_step(arrays, settings, history.pairs)
     value = arrays.select(verdict.moved, evaluation.point.value, search.value)
     anew = verdict.moved | verdict.drops_history | verdict.drops_values
     following = arrays.either(
@@ -234,6 +237,11 @@ def step_on_views(
     return _pack(arrays, state, search, progress._replace(collapsed=collapsed)), trial
 
 
+def _first_step(arrays: NumpyArrays, settings: Settings, pairs: Scalar) -> Scalar:
+    """A search's first trial step; a direction without pairs has length one."""
+    return arrays.select(pairs > 0, float(settings.learning_rate), 1.0)
+
+
 class Evaluation(NamedTuple):
     """What was found at the trial."""
 
@@ -243,13 +251,14 @@ class Evaluation(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What an evaluation means for the run; at most one of the last four holds."""
+    """What an evaluation means for the run; at most one of the last five holds."""
 
     accepted: Scalar  # the trial ends its search
     moved: Scalar  # the trial becomes the accepted point: accepted, or the start of a run
     drops_values: Scalar  # the search failed: once more, on slopes alone
     drops_history: Scalar  # that failed too: along the negative gradient
     lost: Scalar  # and that
+    unbounded: Scalar  # the search failed because the value falls for ever
 
 
 def _evaluate(
@@ -277,6 +286,7 @@ def _tolerance(arrays: NumpyArrays, search: Search, progress: Progress, with_val
 
 
 def _judge(
+    arrays: NumpyArrays,
     settings: Settings,
     search: Search,
     progress: Progress,
@@ -288,7 +298,9 @@ def _judge(
     running = progress.status == RUNNING
     accepted = running & line_search.accepts(search, evaluation.point, evaluation.finite, tolerance)
     exhausted = (search.trials + 1 >= settings.max_line_search_steps) | (progress.collapsed == 1)
-    failed = running & exhausted & ~accepted
+    first_step = _first_step(arrays, settings, progress.pairs)
+    endless = running & exhausted & ~accepted & _falls_for_ever(search, first_step, evaluation, tolerance)
+    failed = running & exhausted & ~accepted & ~endless
     has_values = (progress.slopes_only == 0) & with_values
     has_history = progress.pairs > 0
     return Verdict(
@@ -297,7 +309,20 @@ def _judge(
         drops_values=failed & has_values,
         drops_history=failed & ~has_values & has_history,
         lost=failed & ~has_values & ~has_history,
+        unbounded=endless,
     )
+
+
+def _falls_for_ever(
+    search: Search, first_step: Scalar, evaluation: Evaluation, tolerance: Tolerance
+) -> Scalar:
+    """Whether the value has fallen far along the direction, and nothing finite has been found beyond."""
+    trial = evaluation.point
+    descends = evaluation.finite & (trial.slope < 0) & (trial.value <= tolerance.limit)
+    deep = search.value - tolerance.noise + FAR * first_step * search.slope
+    has_fallen = (search.left_value < deep) | (descends & (trial.value < deep))
+    nothing_beyond = (search.right == float("inf")) | (search.right_slope != search.right_slope)
+    return has_fallen & ((descends & nothing_beyond) | ~evaluation.finite)
 
 
 def _move(
@@ -407,6 +432,7 @@ def _status(
     status = select(running & (now.iterations >= settings.max_iterations), MAX_ITERATIONS, status)
     stalled = verdict.accepted & (now.flat >= FLAT_ITERATIONS) & (settings.change_tolerance > 0)
     status = select(stalled, STALLED, status)
+    status = select(verdict.unbounded, UNBOUNDED, status)
     status = select(verdict.lost, select(before.collapsed == 1, ROUNDING, LINE_SEARCH_FAILED), status)
     return select(verdict.moved & (now.gradient_norm <= settings.gradient_tolerance), CONVERGED, status)
 

@@ -1,32 +1,34 @@
 """`minimize`: L-BFGS for a function of tensors, in the backend's own operations."""
 
+import collections
 import dataclasses
 import functools
-import numbers
 import time
 import warnings
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_addons_l6.argument_checks import count, knows_its_arguments
-from keras_addons_l6.backends import arrays_for
+from keras_addons_l6.backends import arrays_for, traces
 from keras_addons_l6.backends.portable import Tensor
+from keras_addons_l6.backends.portable.arrays import NumpyArrays
+from keras_addons_l6.backends.portable.traces import Trace
 from keras_addons_l6.optimizers.quasi_newton import iteration, programs
-from keras_addons_l6.optimizers.quasi_newton.arguments import settings_from, warn_if_narrower
+from keras_addons_l6.optimizers.quasi_newton.arguments import settings_from
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
 from keras_addons_l6.optimizers.quasi_newton.iteration import (
     MESSAGES,
     NON_FINITE_START,
     STOPPED_BY_CALLBACK,
     Settings,
-    State,
 )
+from keras_addons_l6.optimizers.quasi_newton.layout import Arguments, Layout, scalar
 from keras_addons_l6.optimizers.quasi_newton.programs import Carry, Limits, Standing
+
+__all__ = ["MinimizeResult", "minimize"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,7 @@ class MinimizeResult:
         evaluations: evaluations of value and gradient.
         converged: whether gradient_norm <= gradient_tolerance.
         status: why it ended, in words.
+        aux: what `fun` returned beside the value at x, with `has_aux=True`; else None.
 
     Example:
         >>> from keras import ops
@@ -57,6 +60,7 @@ class MinimizeResult:
     evaluations: int
     converged: bool
     status: str
+    aux: Any = None
 
     @property
     def grad_norm(self) -> float:
@@ -69,79 +73,13 @@ class MinimizeResult:
         return self.gradient_norm
 
 
-class _Layout:
-    """How x0's tensors lie in one vector for each dtype: a pass over one is quicker than over many.
-
-    Args:
-        x0: A tensor, or a list or dict of them.
-    """
-
-    def __init__(self, x0: Any) -> None:
-        self._structure = _with_vectors(x0)
-        self._is_nested = keras.tree.is_nested(self._structure)
-        leaves = [_as_tensor(leaf) for leaf in keras.tree.flatten(self._structure)]
-        self._shapes = [tuple(leaf.shape) for leaf in leaves]
-        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
-        self._dtypes = [keras.backend.standardize_dtype(leaf.dtype) for leaf in leaves]
-        worked = [iteration.working_dtype(dtype) for dtype in self._dtypes]
-        self._members = {d: [i for i, own in enumerate(worked) if own == d] for d in dict.fromkeys(worked)}
-        # Where x0 is what the method works on there is nothing to do, and an eager loop would do it at each evaluation.
-        self._is_one_vector = [len(shape) for shape in self._shapes] == [1] and self._dtypes == worked
-        self.start = self.vectors(leaves)
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What a compiled program depends on."""
-        names = str(keras.tree.map_structure(lambda _: 0, self._structure))
-        return names, tuple(self._shapes), tuple(self._dtypes)
-
-    def vectors(self, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """One vector for each dtype."""
-        if self._is_one_vector:
-            return tuple(leaves)
-        return tuple(
-            _joined([_cast(_reshape(leaves[i], (self._sizes[i],)), self._dtypes[i], dtype) for i in members])
-            for dtype, members in self._members.items()
-        )
-
-    def leaves(self, vectors: Sequence[Tensor]) -> list[Tensor]:
-        """The tensors in the order of x0's."""
-        if self._is_one_vector:
-            return list(vectors)
-        found: dict[int, Tensor] = {}
-        for vector, (dtype, members) in zip(vectors, self._members.items(), strict=True):
-            start = 0
-            for i in members:
-                part = vector if len(members) == 1 else vector[start : start + self._sizes[i]]
-                found[i] = _cast(_reshape(part, self._shapes[i]), dtype, self._dtypes[i])
-                start += self._sizes[i]
-        return [found[i] for i in range(len(self._shapes))]
-
-    def pack(self, leaves: Sequence[Tensor]) -> Any:
-        """The tensors in x0's structure."""
-        if not self._is_nested:
-            return leaves[0]
-        return keras.tree.pack_sequence_as(self._structure, list(leaves))
-
-
-# What changes nothing is not called: an eager loop would pay for it at every evaluation.
-def _reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return x if tuple(x.shape) == shape else ops.reshape(x, shape)
-
-
-def _cast(x: Tensor, dtype: str, wanted: str) -> Tensor:
-    return x if dtype == wanted else ops.cast(x, wanted)
-
-
-def _joined(vectors: list[Tensor]) -> Tensor:
-    return vectors[0] if len(vectors) == 1 else ops.concatenate(vectors)
-
-
 @knows_its_arguments
 def minimize(
-    fun: Callable[[Any], Tensor],
+    fun: Callable[..., Any],
     x0: Any,
+    args: Any = (),
     *,
+    has_aux: bool = False,
     history_size: int = 10,
     gradient_tolerance: float = 1e-5,
     change_tolerance: float = 1e-9,
@@ -152,15 +90,21 @@ def minimize(
     """Minimize a function by L-BFGS with Hager & Zhang's line search.
 
     On JAX and TensorFlow value, gradient, line search and tests are compiled into one program that runs for
-    about half a second at a time; on torch it is a loop. The program of a function is kept as long as the
-    function itself; each later call evaluates `fun` once uncompiled, and compiles it anew if what it captured
-    has changed.
+    about half a second at a time; on torch it is a loop. Each call traces `fun` once, and compiles only what
+    it computes for the first time: tensors in `args`, and those that `fun` captured, are arguments of the
+    program, read at each call. NumPy arrays, numbers and whatever else it captured are as they are at the
+    call.
 
     Args:
-        fun: From what x0 is to a scalar, in the backend's operations, without side effects and without
-            randomness.
-        x0: A tensor or array, or a list or dict of them, also nested; a list of numbers is a vector. Whole
-            numbers become `keras.config.floatx()`.
+        fun: From what x0 is, and `args`, to a scalar, in the backend's operations, without side effects and
+            without randomness.
+        x0: A tensor or array, or a nested structure of them, as the backend has them (lists, dicts, named
+            tuples); `fun` is given the same structure. A list of numbers is a vector; Python's and whole numbers
+            become `keras.config.floatx()`.
+        args: What `fun` takes beside x: a tuple of nested structures; anything else is its only element.
+            Tensors, arrays and Python's floats are traced, so that others of their shapes need no new program.
+        has_aux: Whether `fun` returns (scalar, aux); the result has the `aux` of its point, a nested structure of
+            tensors, for one more evaluation.
         history_size: >= 1; curvature pairs kept. Physics-informed losses gain from 50 and more.
         gradient_tolerance: >= 0; converged when no component of the gradient exceeds it.
         change_tolerance: >= 0; stalled when the value decreases by less than this, relatively; 0 switches it
@@ -173,8 +117,9 @@ def minimize(
         The best accepted point, its value, and why the run ended.
 
     Raises:
-        ValueError: for an argument out of range; if `fun` returns no real scalar; if the value or the
-            gradient at x0 is infinite or NaN.
+        ValueError: for an argument out of range; if x0 is empty or complex; if `fun` returns
+            no real scalar, or one that does not depend on x; if the value or the gradient at x0 is infinite or
+            NaN.
         KeyboardInterrupt: on Ctrl-C, after the running chunk; `callback` has seen the result before it.
 
     Example:
@@ -202,7 +147,9 @@ def minimize(
         gradient_tolerance=settings.gradient_tolerance,
         change_tolerance=settings.change_tolerance,
     )
-    run = _Minimization(fun, _Layout(x0), settings, limits)
+    layout = Layout(x0)
+    problem = _Problem(fun, layout, Arguments(args, arrays_for(layout.start).real), has_aux)
+    run = _Minimization(problem, settings, limits)
     with DeferredInterrupt() as interrupt:
         for carry, progress in run.chunks():
             _check_start(progress)
@@ -216,160 +163,123 @@ def minimize(
 
 
 class _Minimization:
-    """One call of `minimize`: its compiled program, and its results in x0's structure.
+    """One call of `minimize`: its program, and its results in x0's structure.
 
     Args:
-        fun: The function to minimize.
-        layout: How its argument lies in vectors.
+        problem: The function with what it is given.
         settings: The method's arguments.
         limits: What ends the run.
     """
 
-    def __init__(
-        self, fun: Callable[[Any], Tensor], layout: _Layout, settings: Settings, limits: Limits
-    ) -> None:
-        self._fun, self._layout, self._settings = fun, layout, settings
-        self._arrays = arrays_for(layout.start)
-        self.limits = programs.on_device(limits, self._arrays)
-        self._program = self._kept_or_new()
+    def __init__(self, problem: "_Problem", settings: Settings, limits: Limits) -> None:
+        self._layout, self._has_aux = problem.layout, problem.has_aux
+        arrays = arrays_for(problem.layout.start)
+        self.limits = programs.on_device(limits, arrays)
+        trace = problem.traced()
+        self._data = (problem.args.tensors, trace.constants)
+        self._program = _kept_or_new(trace, problem.layout, settings, arrays)
 
     def chunks(self) -> Iterator[tuple[Carry, Standing]]:
-        """Where the run stands, chunk by chunk, by a program that agrees with `fun` as it is now."""
-        values: list[float] = []
-        check = None if self._program.pace is None else lambda: values.append(self._value_at_start())
-        for carry, progress in self._paced(check):
-            if values and not self._agree(values.pop(), progress.start_value):
-                _programs.pop(self._fun)
-                self._program = self._kept_or_new()
-                yield from self._paced()
-                return
-            yield carry, progress
-
-    def _paced(self, meanwhile: Callable[[], None] | None = None) -> Iterator[tuple[Carry, Standing]]:
-        """The run by the program as it is, which remembers its pace for the next run."""
-        program, vectors = self._program, self._layout.start
-        first = Carry(program.state(vectors), vectors, ())
-        start, evaluations = time.perf_counter(), 0
-        run = programs.run_in_chunks(program.chunk, first, (), self.limits, program.pace, meanwhile)
-        for carry, progress in run:
+        """Where the run stands, chunk by chunk; the program remembers its pace for the next run."""
+        program, last = self._program, time.perf_counter()
+        evaluations = 0
+        # No name for the first carry: the program takes it over.
+        carries = programs.run_in_chunks(
+            program.chunk, program.start(self._layout.start), self._data, self.limits, program.pace
+        )
+        for carry, progress in carries:
             # Where the chunk was compiled it is the compiler's pace, and the next run's first chunk short.
-            program.pace = (time.perf_counter() - start) / max(progress.evaluations - evaluations, 1)
+            program.pace = (time.perf_counter() - last) / max(progress.evaluations - evaluations, 1)
             yield carry, progress
-            start, evaluations = time.perf_counter(), progress.evaluations
+            last, evaluations = time.perf_counter(), progress.evaluations
 
     def result(self, carry: Carry, progress: Standing, status: str) -> MinimizeResult:
         """The result at a carry."""
+        point = carry.state.point
         return MinimizeResult(
-            x=self._layout.pack(self._layout.leaves(carry.state.point)),
+            x=self._layout.pack([ops.copy(ops.stop_gradient(leaf)) for leaf in self._layout.leaves(point)]),
             fun=progress.value,
             gradient_norm=progress.gradient_norm,
             iterations=progress.iterations,
             evaluations=progress.evaluations,
             converged=progress.status == iteration.CONVERGED,
             status=status,
+            aux=self._program.aux(point, *self._data) if self._has_aux else None,
         )
 
-    def _value_at_start(self) -> float:
-        return float(
-            ops.convert_to_numpy(self._fun(self._layout.pack(self._layout.leaves(self._layout.start))))
-        )
 
-    def _agree(self, value: float, compiled: float) -> bool:
-        """Whether `fun` itself gives what its program gave: else something it captured has changed."""
-        # A generous bound for one evaluation's rounding: what exceeds it by chance only costs a compilation.
-        roundings = 1000 * np.finfo(self._arrays.real).eps
-        return bool(np.isclose(value, compiled, rtol=roundings, atol=0.0, equal_nan=True))
+@dataclasses.dataclass
+class _Problem:
+    """A function, where its argument starts, and what else it is given."""
 
-    def _kept_or_new(self) -> "_Program":
-        """The compiled program of the function."""
-        if keras.backend.backend() == "torch":  # nothing to compile, so nothing to keep
-            return self._new(lambda: self._fun)
-        key = (self._layout.key, self._settings.history_size, self._arrays.real)
-        try:
-            kept = _programs.setdefault(self._fun, {})
-            fun: Callable[[], Any] = weakref.ref(self._fun)
-        except TypeError:  # no weak reference to such an object
-            kept, fun = {}, lambda: self._fun
-        if key not in kept:
-            kept[key] = self._new(fun)
-        return kept[key]
+    fun: Callable[..., Any]
+    layout: Layout
+    args: Arguments
+    has_aux: bool
 
-    def _new(self, fun: Callable[[], Callable[[Any], Tensor]]) -> "_Program":
-        arrays, settings = self._arrays, self._settings
-        return _Program(
-            programs.compile_program(functools.partial(programs.starting_state, arrays, settings)),
-            programs.chunk_program(_objective(fun, self._layout), settings, arrays),
-        )
+    def traced(self) -> Trace:
+        """The function of lists of tensors, as the backend traces it now."""
+        leaves = self.layout.leaves(self.layout.start)
+        return traces.trace(self._of_lists, leaves, self.args.tensors, programs.value_and_gradient)
+
+    def _of_lists(self, x: Sequence[Tensor], args: Sequence[Tensor]) -> tuple[Tensor, Any]:
+        found = self.fun(self.layout.pack(x), *self.args.pack(args))
+        value, aux = self._value_and_aux(found) if self.has_aux else (found, ())
+        return scalar(value), aux
+
+    def _value_and_aux(self, found: Any) -> tuple[Any, Any]:
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise ValueError(f"With `has_aux=True` `fun` must return (value, aux). Received: {type(found)}.")
+        return found
 
 
 @dataclasses.dataclass
 class _Program:
     """What is compiled for a function."""
 
-    state: Callable[[Sequence[Tensor]], State]  # before anything is evaluated
+    start: Callable[[Sequence[Tensor]], Carry]  # before anything is evaluated
     chunk: Callable[..., Carry]
+    aux: Callable[..., Any]  # what the function returns beside its value
     pace: float | None = None  # seconds an evaluation took last; None before the first run
 
 
-# Weak, so that a program goes, with the data that it captured, when its function does.
-_programs: weakref.WeakKeyDictionary[Callable[..., Any], dict[Any, _Program]] = weakref.WeakKeyDictionary()
+KEPT = 64  # programs at once; each holds what a function computes, and none of the data
+_programs: collections.OrderedDict[Hashable, _Program] = collections.OrderedDict()
 
 
-def _objective(fun: Callable[[], Callable[[Any], Tensor]], layout: _Layout) -> programs.Evaluate:
-    """Value and gradient of a function, in vectors; the function is asked for when it is traced."""
+def _kept_or_new(trace: Trace, layout: Layout, settings: Settings, arrays: NumpyArrays) -> _Program:
+    """The program of what was traced: kept from an earlier trace that computes the same, or new."""
+    if trace.key is None:
+        return _new(trace, layout, settings, arrays)
+    # What `Limits` has is the program's argument.
+    method = settings._replace(gradient_tolerance=0.0, change_tolerance=0.0)
+    key = (trace.key, method, arrays.real)
+    if key not in _programs:
+        _programs[key] = _new(trace, layout, settings, arrays)
+    _programs.move_to_end(key)
+    while len(_programs) > KEPT:
+        _programs.popitem(last=False)
+    return _programs[key]
 
-    def value_of(leaves: Sequence[Tensor]) -> tuple[Tensor, tuple[()]]:
-        return _scalar(fun()(layout.pack(leaves))), ()
 
-    differentiated = programs.value_and_gradient(value_of)
+def _new(trace: Trace, layout: Layout, settings: Settings, arrays: NumpyArrays) -> _Program:
+    """A program, compiled when it is first called; of the layout it takes shapes and dtypes only."""
+    form = layout.of_any_values()
+    vectors, leaves, traced = form.vectors, form.leaves, trace.evaluate  # not `trace`, which holds data
 
     def evaluate(trial: Sequence[Tensor], extra: Any, data: Any) -> tuple[Tensor, Sequence[Tensor], Any]:
-        value, gradient, _ = differentiated(layout.leaves(trial))
-        return value, layout.vectors(gradient), extra
+        value, gradient, _ = traced(leaves(trial), *data)
+        return value, vectors(gradient), extra
 
-    return evaluate
+    def aux(point: Sequence[Tensor], args: Sequence[Tensor], constants: Sequence[Tensor]) -> Any:
+        found = traced(leaves(point), args, constants)[2]
+        return keras.tree.map_structure(lambda x: ops.stop_gradient(x) if ops.is_tensor(x) else x, found)
 
-
-def _scalar(value: Any) -> Tensor:
-    """What `fun` returned, checked."""
-    if not ops.is_tensor(value):
-        value = ops.convert_to_tensor(value)
-    if tuple(value.shape) != () or not _is_floating(value.dtype):
-        raise ValueError(
-            f"`fun` must return one real number. Received: shape {tuple(value.shape)}, dtype "
-            f"{keras.backend.standardize_dtype(value.dtype)}."
-        )
-    return value
-
-
-@functools.cache
-def _is_floating(dtype: Any) -> bool:
-    """Whether a dtype of the backend is a real floating-point one; asked at every evaluation of an eager loop."""
-    return "float" in keras.backend.standardize_dtype(dtype)
-
-
-def _with_vectors(x0: Any) -> Any:
-    """x0 with lists of plain numbers as the vectors they mean."""
-    if isinstance(x0, dict):
-        return {key: _with_vectors(value) for key, value in x0.items()}
-    if not isinstance(x0, list | tuple):
-        return x0
-    if all(isinstance(leaf, numbers.Real) for leaf in keras.tree.flatten(x0)):
-        return ops.convert_to_tensor(x0, keras.config.floatx())
-    return [_with_vectors(value) for value in x0]
-
-
-def _as_tensor(leaf: Any) -> Tensor:
-    """One of x0's tensors, of a real floating-point dtype."""
-    tensor = ops.stop_gradient(ops.convert_to_tensor(leaf))
-    dtype = keras.backend.standardize_dtype(tensor.dtype)
-    if "complex" in dtype:
-        raise ValueError(
-            f"`x0` must be real: optimize real and imaginary parts as two tensors. Received dtype {dtype}."
-        )
-    if hasattr(leaf, "dtype"):
-        warn_if_narrower([(leaf.dtype, dtype)])
-    return tensor if "float" in dtype else ops.cast(tensor, keras.config.floatx())
+    return _Program(
+        start=programs.compile_program(functools.partial(programs.first_carry, arrays, settings)),
+        chunk=programs.chunk_program(evaluate, settings, arrays, donate=True),
+        aux=programs.compile_program(aux),
+    )
 
 
 def _check_start(progress: Standing) -> None:

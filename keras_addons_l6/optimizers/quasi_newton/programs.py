@@ -72,7 +72,11 @@ def of_accepted(arrays: NumpyArrays, before: State, after: State, held: Any, fou
 
 
 def chunk_program(
-    evaluate: Evaluate, settings: Settings, arrays: NumpyArrays, keep: Keep = of_accepted
+    evaluate: Evaluate,
+    settings: Settings,
+    arrays: NumpyArrays,
+    keep: Keep = of_accepted,
+    donate: bool = False,
 ) -> Callable[..., Carry]:
     """A compiled function of a carry, the objective's data and limits to the carry at those limits.
 
@@ -83,6 +87,7 @@ def chunk_program(
         arrays: The operations for the backend's arrays.
         keep: From the states before and after an evaluation, the extra values that were carried and those it
             found, to what is carried on.
+        donate: Whether the program may write into the carry that it is given, which then is the caller's no more.
     """
 
     def body(carry: Carry, data: Any, ends: Settings) -> Carry:
@@ -111,18 +116,18 @@ def chunk_program(
         state = iteration.given_back(arrays, carry.state, end.state)
         return Carry(state, tuple(map(arrays.tensor, end.trial)), end.extra)
 
-    return compile_program(program)
+    return compile_program(program, donate=(0,) if donate else ())
 
 
-def starting_state(arrays: NumpyArrays, settings: Settings, start: Sequence[Tensor]) -> State:
-    """The method's state before anything is evaluated, in the working dtypes of Keras's names for the dtypes."""
-    state = iteration.init(arrays, settings, start)
+def first_carry(arrays: NumpyArrays, settings: Settings, start: Sequence[Tensor]) -> Carry:
+    """Where a run begins, in the working dtypes of Keras's names for the dtypes; point and trial share no memory."""
+    state = iteration.init(arrays, settings, tuple(map(ops.copy, start)))
     dtypes = [iteration.working_dtype(keras.backend.standardize_dtype(x.dtype)) for x in start]
     typed = {
         name: tuple(ops.cast(x, d) for x, d in zip(getattr(state, name), dtypes, strict=True))
         for name in ("gradient", "direction", "rings")
     }
-    return state._replace(**typed)
+    return Carry(state._replace(**typed), tuple(map(ops.copy, start)), ())
 
 
 def standing_of(state: State) -> Standing:
@@ -145,7 +150,6 @@ def run_in_chunks(
     data: Any,
     limits: Limits,
     pace: float | None = None,
-    meanwhile: Callable[[], None] | None = None,
 ) -> Iterator[tuple[Carry, Standing]]:
     """Run until the method ends or a limit is reached; each half second or so, yield where it stands.
 
@@ -155,7 +159,6 @@ def run_in_chunks(
         data: The objective's.
         limits: What ends the run.
         pace: Seconds an evaluation takes; None where the program has yet to be compiled.
-        meanwhile: Called once, where possible while the first chunk is still being computed.
     """
     before = standing_of(carry.state)
     evaluations = 1 if pace is None else max(int(CHUNK_SECONDS / pace), 1)
@@ -164,9 +167,6 @@ def run_in_chunks(
         start = time.perf_counter()
         pause = min(before.evaluations + evaluations, most)
         carry = chunk(carry, data, limits._replace(evaluations=count_on_device(pause)))
-        if meanwhile is not None:
-            meanwhile()
-            meanwhile = None
         now = standing_of(carry.state)
         last = end_of(now, limits) not in iteration.ACTIVE
         yield carry, now

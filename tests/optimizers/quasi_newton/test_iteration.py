@@ -112,7 +112,7 @@ class TestDirections:
 
 class TestStatuses:
     def test_every_status_has_its_words(self):
-        assert sorted(iteration.MESSAGES) == list(range(9))
+        assert sorted(iteration.MESSAGES) == list(range(10))
 
     @BOTH
     def test_a_stationary_start_is_converged_after_one_evaluation(self, on_backend):

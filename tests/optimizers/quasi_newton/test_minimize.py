@@ -1,6 +1,9 @@
 """`minimize`: SciPy's answers, x0's structures, what ends a run, and what is refused."""
 
+import collections
+import functools
 import gc
+import importlib
 import itertools
 import weakref
 
@@ -20,6 +23,24 @@ def rosenbrock(x):
 
 def quadratic(x):
     return ops.sum((x - 3.0) ** 2)
+
+
+Pair = collections.namedtuple("Pair", ["first", "second"])
+
+
+def shown(x):
+    """A structure in words, the order of keys included."""
+    if type(x) is dict:  # of no order, as JAX has it
+        x = dict(sorted(x.items()))
+    if isinstance(x, dict):
+        return f"{type(x).__name__}({', '.join(f'{key}={shown(value)}' for key, value in x.items())})"
+    if isinstance(x, list | tuple):
+        return f"{type(x).__name__}({', '.join(map(shown, x))})"
+    return "None" if x is None else "tensor"
+
+
+def tensors(x):
+    return [leaf for leaf in keras.tree.flatten(x) if leaf is not None]
 
 
 def host(x):
@@ -72,20 +93,30 @@ class TestAnswers:
             [np.zeros((2, 3)), np.ones(())],
             {"a": [np.zeros(2), {"c": np.ones((1, 1))}]},
             (np.zeros(2), np.zeros(3)),
+            Pair(np.zeros(2), [np.ones(1), None]),
+            collections.OrderedDict(z=np.zeros(2), a=(np.ones(3),)),
+            {"b": Pair(np.zeros(1), collections.OrderedDict(y=np.zeros(2))), "a": None},
         ],
     )
     def test_structures(self, x0):
         def fun(x):
-            keras.tree.assert_same_structure(keras.tree.map_structure(lambda _: 0, x), expected)
-            return sum(ops.cast(quadratic(leaf), "float64") for leaf in keras.tree.flatten(x))
+            seen.append(shown(x))
+            return sum(ops.cast(quadratic(leaf), "float64") for leaf in tensors(x))
 
-        expected = keras.tree.map_structure(lambda _: 0, x0 if isinstance(x0, dict) else list(x0))
+        seen = []
         result = minimize(fun, x0, gradient_tolerance=1e-3)
         assert result.converged
-        for start, leaf in zip(keras.tree.flatten(x0), keras.tree.flatten(result.x), strict=True):
+        assert {*seen, shown(result.x)} == {shown(x0)}
+        for start, leaf in zip(tensors(x0), tensors(result.x), strict=True):
             assert tuple(leaf.shape) == start.shape
             assert keras.backend.standardize_dtype(leaf.dtype) == start.dtype
             np.testing.assert_allclose(host(leaf), 3.0, atol=1e-3)
+
+    def test_numbers_in_structures(self):
+        result = minimize(lambda p: (p.first - 1) ** 2 + ops.sum(p.second**2), Pair(0.0, [0.5, 1]))
+        assert isinstance(result.x, Pair)
+        assert float(result.x.first) == pytest.approx(1.0, abs=1e-4)
+        assert tuple(result.x.second.shape) == (2,)
 
     def test_half_precision_is_worked_on_in_float32(self):
         result = minimize(quadratic, ops.zeros((2,), "bfloat16"), gradient_tolerance=0.05)
@@ -117,6 +148,25 @@ class TestWhatEndsARun:
             assert result.status == "stopped at max_evaluations"
             assert result.fun <= 24.2 * (1 + 1e-6)  # the value at x0, in float32
 
+    @pytest.mark.parametrize(
+        "fun",
+        [
+            lambda x: ops.sum(x),
+            lambda x: -ops.sum(x**2),
+            lambda x: -ops.sum(x**3),
+            lambda x: -ops.sum(ops.exp(x)),
+        ],
+        ids=["line", "parabola", "cubic", "exponential"],
+    )
+    def test_an_objective_that_falls_for_ever(self, fun):
+        result = minimize(fun, [1.0, 2.0])
+        assert result.status.startswith("unbounded")
+        assert not result.converged
+
+    def test_a_wrong_gradient_is_no_fall(self):
+        result = minimize(lambda x: ops.sum(x - ops.stop_gradient(x)), [1.0, 2.0])
+        assert "unbounded" not in result.status
+
     def test_gradient_tolerance(self):
         loose = minimize(rosenbrock, [-1.2, 1.0], gradient_tolerance=1.0)
         assert loose.converged
@@ -129,7 +179,7 @@ class TestWhatEndsARun:
         assert not stalled.converged
 
     @pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled, so nothing is kept")
-    def test_a_second_call_starts_at_its_programs_pace(self, monkeypatch):
+    def test_a_second_call_starts_at_its_programs_pace(self, monkeypatch, compiled):
         monkeypatch.setattr(programs, "CHUNK_SECONDS", 60.0)
 
         def fun(x):
@@ -158,6 +208,7 @@ class TestWhatEndsARun:
         assert [r.evaluations for r in seen] == sorted({r.evaluations for r in seen})
         assert all(r.status == "running" for r in seen)
         assert all(b.fun <= a.fun * (1 + 1e-6) for a, b in itertools.pairwise(seen))
+        assert len({tuple(host(r.x)) for r in seen}) > 1  # each its own, though the program writes in place
 
     def test_an_exception_of_the_callback_passes(self, monkeypatch):
         monkeypatch.setattr(programs, "CHUNK_SECONDS", 0.0)
@@ -223,6 +274,258 @@ class TestRefused:
         with pytest.warns(UserWarning, match="jax_enable_x64"):
             minimize(quadratic, np.zeros(2))
 
+    @pytest.mark.parametrize(
+        "fun",
+        [
+            lambda x: ops.sum(ops.stop_gradient(x) ** 2),
+            lambda x: ops.sum(ops.ones((2,), "float32")),
+            lambda x: 2.0,
+        ],
+        ids=["stop_gradient", "another tensor", "a number"],
+    )
+    def test_a_loss_without_gradient(self, fun):
+        with pytest.raises(ValueError, match="does not depend"):
+            minimize(fun, [1.0, 2.0])
+
+    def test_ways_in_which_torch_loses_a_gradient(self, backend):
+        if backend != "torch":
+            return
+        import torch
+
+        weight = torch.ones(2, requires_grad=True)  # has a gradient, x has none
+
+        @torch.inference_mode()
+        def inferred(x):
+            return (x**2).sum()
+
+        for fun in (
+            lambda x: (x.detach() ** 2).sum(),
+            lambda x: (x**2).sum().item(),
+            lambda x: (weight * x.detach()).sum(),
+            inferred,
+        ):
+            with pytest.raises(ValueError, match="does not depend"):
+                minimize(fun, [1.0, 2.0])
+
+    @pytest.mark.parametrize("x0", [[], {}, (), np.zeros((0, 3), "float32"), None, [None]], ids=repr)
+    def test_nothing_to_minimize_over(self, x0):
+        with pytest.raises(ValueError, match="component"):
+            minimize(quadratic, x0)
+
+    def test_aux_that_is_not_there(self):
+        with pytest.raises(ValueError, match=r"\(value, aux\)"):
+            minimize(quadratic, [1.0], has_aux=True)
+
+
+def centre(x, at):
+    return ops.sum((x - at) ** 2)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The programs made so far, where programs are kept."""
+    module = importlib.import_module("keras_addons_l6.optimizers.quasi_newton.minimize")
+    made, new = [], module._new
+    monkeypatch.setattr(module, "_new", lambda *arguments: made.append(1) or new(*arguments))
+    monkeypatch.setattr(module, "_programs", collections.OrderedDict())
+    return made
+
+
+def ends_at(fun, expected, *args):
+    """Minimize from zero, and check where that ends."""
+    result = minimize(fun, np.zeros(3, "float32"), *args)
+    assert result.converged
+    np.testing.assert_allclose(host(result.x), expected, atol=1e-4)
+
+
+TARGET, SHIFT = 0.0, np.zeros(3, "float32")
+KEPT = keras.backend.backend() != "torch"
+
+
+class TestData:
+    """The minimum is that of the data as they are at the call, whatever was compiled before."""
+
+    def test_args_of_one_shape_compile_once(self, compiled):
+        for at in (1.0, 2.0, -3.0):
+            ends_at(centre, at, (np.full(3, at, "float32"),))
+        assert len(compiled) == (1 if KEPT else 3)
+
+    def test_args_as_scipy_takes_them(self):
+        ends_at(centre, 2.0, ops.full((3,), 2.0))
+        ends_at(lambda x, at: centre(x, at[0] + at[1]), 3.0, [np.ones(3, "float32"), 2.0])
+
+    def test_args_reach_the_function_as_given(self):
+        def fun(x, data, scale, name, power):
+            assert (name, type(power), type(data)) == ("name", int, Pair)
+            return scale * ops.sum((x - data.first["y"]) ** power)
+
+        args = (Pair({"y": np.ones(3, "float32")}, None), 0.5, "name", 2)
+        ends_at(fun, 1.0, args)
+
+    def test_args_of_another_shape(self):
+        for n in (1, 3):
+            ends_at(centre, 1.0, np.ones(n, "float32"))
+
+    def test_a_global(self, monkeypatch):
+        def fun(x):
+            return centre(x, TARGET)
+
+        for at in (1.0, 2.0):
+            monkeypatch.setitem(globals(), "TARGET", at)
+            ends_at(fun, at)
+
+    def test_where_the_start_does_not_tell(self):
+        """f(0) is the same for both slopes."""
+        slope = 1.0
+
+        def fun(x):
+            return ops.sum((slope * x - 1) ** 2)
+
+        for slope in (1.0, 2.0, 4.0):
+            ends_at(fun, 1 / slope)
+
+    def test_an_array_written_in_place(self):
+        slopes = np.ones(3, "float32")
+        for slope in (1.0, 2.0, 4.0):
+            slopes[:] = slope
+            ends_at(lambda x: ops.sum((ops.convert_to_tensor(slopes) * x - 1) ** 2), 1 / slope)
+
+    @pytest.mark.parametrize("size", [3, 400], ids=["few", "many"])
+    def test_a_captured_tensor(self, size):
+        """TensorFlow writes a small one into the graph, and hands a large one over."""
+
+        def fun(x):
+            return ops.mean((tensor * x[0] - 1) ** 2) + ops.sum((x[1:] - 1) ** 2)
+
+        for slope in (1.0, 2.0, 4.0):
+            tensor = slope * ops.ones((size,))
+            ends_at(fun, [1 / slope, 1.0, 1.0])
+
+    def test_a_default_argument_and_an_attribute(self, monkeypatch):
+        class Fit:
+            at = 1.0
+
+            def loss(self, x, shift=SHIFT):
+                return centre(x, ops.convert_to_tensor(self.at + shift))
+
+        fit = Fit()
+        for at in (1.0, 2.0):
+            fit.at = at
+            ends_at(fit.loss, at)
+        monkeypatch.setattr(Fit.loss, "__defaults__", (SHIFT + 5,))
+        ends_at(fit.loss, 7.0)
+
+    def test_keras_variables(self, compiled):
+        slope, number = keras.Variable(np.ones(3, "float32")), keras.Variable(1.0)
+
+        def fun(x):
+            return ops.sum((slope * number * x - 1) ** 2)
+
+        for value in (1.0, 2.0, 4.0):
+            slope.assign(np.full(3, value, "float32"))
+            ends_at(fun, 1 / value)
+        assert len(compiled) == (1 if KEPT else 3)
+        number.assign(0.5)
+        ends_at(fun, 0.5)
+
+    def test_a_layer_with_a_derivative_of_its_own(self, compiled):
+        for at in (1.0, 2.0):
+            ends_at(
+                lambda x, at: centre(ops.relu(x + 5) + ops.softplus(x) * 0, at + 5),
+                at,
+                np.full(3, at, "float32"),
+            )
+        assert len(compiled) == (1 if KEPT else 2)
+
+    def test_a_function_that_is_compiled_itself(self, compiled, backend):
+        if backend == "torch":
+            return
+        if backend == "jax":
+            import jax
+
+            fun = jax.jit(centre)
+        else:
+            import tensorflow as tf
+
+            fun = tf.function(centre)
+        for at in (1.0, 2.0):
+            ends_at(fun, at, np.full(3, at, "float32"))
+        assert len(compiled) == 1
+
+    def test_a_loop_inside(self, compiled):
+        def fun(x, at):
+            return centre(ops.fori_loop(0, 2, lambda i, z: 0.5 * z + x, x) / 1.75, at)
+
+        if keras.backend.backend() == "jax":  # whose loops of this kind have no gradient
+            return
+        for at in (1.0, 2.0):
+            ends_at(fun, at, np.full(3, at, "float32"))
+        assert len(compiled) == (1 if KEPT else 2)
+
+    def test_methods_partials_and_new_functions_share_a_program(self, compiled):
+        class Fit:
+            def loss(self, x, at=2.0):
+                return centre(x, at)
+
+        fit = Fit()
+        for _ in range(2):
+            for fun in (fit.loss, functools.partial(centre, at=2.0), lambda x: centre(x, 2.0)):
+                ends_at(fun, 2.0)
+        assert len(compiled) == (1 if KEPT else 6)
+
+    def test_a_program_holds_no_data(self, compiled):
+        def run():
+            start, given, captured = (i * ops.ones((400,)) for i in range(1, 4))
+            minimize(lambda x, at: centre(x, at) + ops.sum(x * captured), start, given)
+            return [weakref.ref(tensor) for tensor in (start, given, captured)]
+
+        held = run()
+        gc.collect()
+        assert [tensor() for tensor in held] == [None, None, None]
+
+    def test_few_programs_are_kept(self, compiled, monkeypatch):
+        module = importlib.import_module("keras_addons_l6.optimizers.quasi_newton.minimize")
+        monkeypatch.setattr(module, "KEPT", 1)
+        for n in (1, 2):
+            minimize(quadratic, np.zeros(n, "float32"))
+        assert len(module._programs) == (1 if KEPT else 0)
+
+
+class TestAux:
+    def test_it_is_that_of_the_returned_point(self):
+        def fun(x, at):
+            return ops.sum((x - at) ** 4), {"twice": 2 * x, "nested": (x + at,)}
+
+        result = minimize(fun, [0.0, 0.0], np.ones(2, "float32"), has_aux=True, max_iterations=4)
+        np.testing.assert_allclose(host(result.aux["twice"]), 2 * host(result.x), rtol=1e-6)
+        np.testing.assert_allclose(host(result.aux["nested"][0]), 1 + host(result.x), rtol=1e-6)
+
+    def test_none_without(self):
+        assert minimize(quadratic, [0.0]).aux is None
+
+
+class TestPoint:
+    def test_it_has_no_gradient_and_is_not_x0(self, backend):
+        if backend != "torch":
+            return
+        import torch
+
+        x0 = torch.zeros(2, requires_grad=True)
+        for most in (1, 100):
+            for start in (x0, {"a": x0, "b": [x0]}):
+                result = minimize(
+                    lambda x: sum(map(quadratic, keras.tree.flatten(x))), start, max_evaluations=most
+                )
+                for leaf in keras.tree.flatten(result.x):
+                    assert not leaf.requires_grad
+                    assert leaf.data_ptr() != x0.data_ptr()
+
+    def test_x0_is_left_as_it_is(self):
+        x0 = ops.zeros((2,))
+        result = minimize(quadratic, x0)
+        np.testing.assert_array_equal(host(x0), 0.0)
+        np.testing.assert_allclose(host(result.x), 3.0, atol=1e-4)
+
 
 class TestProgramsAreKept:
     def test_a_second_call_does_not_trace_again(self, backend):
@@ -235,8 +538,7 @@ class TestProgramsAreKept:
         first = minimize(fun, [0.0, 1.0])
         traced = len(calls)
         second = minimize(fun, [5.0, 1.0], gradient_tolerance=1e-4, max_iterations=50)
-        # Uncompiled on torch: each evaluation calls it. Elsewhere one call checks that the function is still
-        # the same.
+        # Uncompiled on torch: each evaluation calls it. Elsewhere one call traces it.
         assert len(calls) - traced == (second.evaluations if backend == "torch" else 1)
         assert first.converged
         assert second.converged
