@@ -25,11 +25,14 @@ def argument(number: float, dtype: str) -> Any:
     return np.asarray(number, dtype)  # which a program takes sooner than an array of JAX's
 
 
-def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any, Any]]:
+def value_and_gradient(fun: Callable[..., Any], part: bool = False) -> Callable[..., tuple[Any, Any, Any]]:
     """From fun(x, *rest) -> (value, extra) a function that returns value, the gradient by x, and extra."""
     differentiated = jax.value_and_grad(fun, has_aux=True)
 
     def evaluate(x: Any, *rest: Any) -> tuple[Any, Any, Any]:
+        if part:
+            (value, extra), gradient = differentiated(x, *rest)
+            return value, gradient, extra
         closed, shape = jax.make_jaxpr(
             lambda *arguments: differentiated(*arguments),  # new to JAX, which else would not trace it again
             return_shape=True,

@@ -26,10 +26,10 @@ def argument(number: float, dtype: str) -> Any:
     return number
 
 
-def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any, Any]]:
+def value_and_gradient(fun: Callable[..., Any], part: bool = False) -> Callable[..., tuple[Any, Any, Any]]:
     """From fun(x, *rest) -> (value, extra) a function that returns value, the gradient by x, and extra.
 
-    It raises `ValueError` where the value depends on no tensor of the list x.
+    It raises `ValueError` where the value depends on no tensor of the list x, unless it is only a `part` of the loss.
     """
     raise NotImplementedError(
         f"The backend '{keras.config.backend()}' computes no gradients. Set KERAS_BACKEND to tensorflow, jax or torch "

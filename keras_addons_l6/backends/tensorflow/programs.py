@@ -34,25 +34,25 @@ def argument(number: float, dtype: str) -> Any:
     return tf.constant(number, dtype)
 
 
-def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any, Any]]:
+def value_and_gradient(fun: Callable[..., Any], part: bool = False) -> Callable[..., tuple[Any, Any, Any]]:
     """From fun(x, *rest) -> (value, extra) a function that returns value, the gradient by x, and extra."""
 
     def evaluate(x: Any, *rest: Any) -> tuple[Any, Any, Any]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             value, extra = fun(x, *rest)
-        return value, complete(tape.gradient(value, x), x), extra
+        return value, complete(tape.gradient(value, x), x, part), extra
 
     return evaluate
 
 
-def complete(gradients: Sequence[Any], x: Sequence[Any]) -> list[Any]:
+def complete(gradients: Sequence[Any], x: Sequence[Any], part: bool = False) -> list[Any]:
     """Gradients as tensors, zero for those of x that the value does not depend on.
 
     Raises:
-        ValueError: where it depends on none.
+        ValueError: where it depends on none, unless it is only a `part` of the loss.
     """
-    if all(gradient is None for gradient in gradients):
+    if all(gradient is None for gradient in gradients) and not part:
         raise ValueError(NO_GRADIENT)
     return [
         tf.zeros_like(leaf) if gradient is None else tf.convert_to_tensor(gradient)

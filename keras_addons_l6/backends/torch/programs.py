@@ -8,15 +8,17 @@ import torch
 from keras_addons_l6.backends.portable.programs import NO_GRADIENT
 
 
-def value_and_gradient(fun: Callable[..., Any]) -> Callable[..., tuple[Any, Any, Any]]:
+def value_and_gradient(fun: Callable[..., Any], part: bool = False) -> Callable[..., tuple[Any, Any, Any]]:
     """From fun(x, *rest) -> (value, extra) a function that returns value, the gradient by x, and extra."""
 
     def evaluate(x: Any, *rest: Any) -> tuple[Any, Any, Any]:
         with torch.enable_grad():
             x = [leaf if leaf.requires_grad else leaf.detach().requires_grad_() for leaf in x]
             value, extra = fun(x, *rest)
-            gradients = torch.autograd.grad(value, x, allow_unused=True) if value.requires_grad else ()
-        if all(gradient is None for gradient in gradients):
+            gradients = (
+                torch.autograd.grad(value, x, allow_unused=True) if value.requires_grad else [None] * len(x)
+            )
+        if all(gradient is None for gradient in gradients) and not part:
             raise ValueError(NO_GRADIENT)
         gradients = tuple(
             torch.zeros_like(leaf) if gradient is None else gradient

@@ -125,7 +125,7 @@ class _ByOutputs:
     def __init__(self, model: StatelessModel, cut: Cut, rules: Sequence[str], sample: Any) -> None:
         self._model, self._cut, self._rules, self._structure = model, cut, rules, sample
         self._some = outputs_of(sample)
-        self._of_outputs = programs.value_and_gradient(self._loss_of_outputs)
+        self._of_outputs = programs.value_and_gradient(self._loss_of_outputs, part=True)
         self._of_piece = programs.value_and_gradient(self._pulled_back)
 
     def evaluate(self, trial: Sequence[Tensor], carried: Sequence[Tensor], data: Data) -> Total:

@@ -513,6 +513,39 @@ class TestPieces:
         self.refused(model, match)
 
 
+class TestGradient:
+    class Ends(keras.layers.Layer):
+        """A layer through which no gradient comes."""
+
+        def call(self, inputs):
+            return ops.stop_gradient(inputs)
+
+    class Pays(keras.layers.Layer):
+        def call(self, inputs):
+            self.add_loss(ops.mean((inputs - 1.0) ** 2))
+            return inputs
+
+    @pytest.mark.parametrize("batch_size", [None, 5])
+    def test_a_loss_without_one_is_an_error(self, batch_size):
+        x, y = curve()
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1), self.Ends()])
+        model.compile(optimizer=LBFGS(), loss="mse", **QUICK)
+        before = model.get_weights()
+        with pytest.raises(ValueError, match="does not depend"):
+            train(model, x, y, batch_size=batch_size)
+        for now, was in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(now, was)
+
+    @pytest.mark.parametrize("batch_size", [None, 5])
+    def test_losses_of_layers_alone_have_one(self, batch_size):
+        x, y = curve()
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1), self.Pays()])
+        model.compile(optimizer=LBFGS(), loss=lambda y, y_pred: 0.0 * y[:, 0], **QUICK)
+        status = train(model, x, y, batch_size=batch_size, max_iterations=50).status
+        assert status.startswith("converged")
+        np.testing.assert_allclose(model.get_weights()[1], [1.0], atol=1e-3)
+
+
 class TestSameProgram:
     def test_new_data_of_the_same_shape_compile_nothing(self, backend):
         x, y = curve()
