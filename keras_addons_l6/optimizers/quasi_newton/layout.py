@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from keras_addons_l6.backends import traces
-from keras_addons_l6.backends.portable.arrays import Tensor
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.optimizers.quasi_newton import iteration
 from keras_addons_l6.optimizers.quasi_newton.arguments import warn_if_narrower
 
