@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_addons_l6 import keras_private
-from keras_addons_l6.folding.building.naming import unique_names
+from keras_addons_l6.folding.building.naming import free_name, unique_names
 from keras_addons_l6.folding.building.origin import describe, remember
 from keras_addons_l6.folding.errors import FoldingError
 from keras_addons_l6.folding.planning.absorb import Weights
@@ -50,6 +50,8 @@ class _Builder:
         self.tape = plan.tape
         self.folded = {id(decision.call) for decision in plan.decisions if decision.folded}
         self.names = unique_names(plan.tape, self.folded)
+        inputs = {tensor.name for tensor in tensors_in(plan.tape.inputs)}
+        self.taken = {*self.names.values(), *plan.tape.output_names, *inputs}
         self.operations: dict[int, keras.Operation] = {}
         self.loaded: set[int] = set()
         # what was called for each call of the tape, for the check that follows
@@ -100,9 +102,11 @@ class _Builder:
     def passed_on(self, call: Call, value: keras.KerasTensor) -> keras.KerasTensor:
         """A folded BatchNorm's input, in the type of its output."""
         dtype = call.outputs[0].dtype
-        return (
-            value if value.dtype == dtype else self.called(keras.layers.Identity(dtype=dtype), (value,), {})
-        )
+        if value.dtype == dtype:
+            return value
+        name = free_name(call.path, call.operation.name, self.taken)
+        self.taken.add(name)
+        return self.called(keras.layers.Identity(name=name, dtype=dtype), (value,), {})
 
     def called(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Call an operation for the call of the tape that is being played. Every call goes through here."""
@@ -132,17 +136,40 @@ class _Builder:
             copy_state(call.original, self.operations[key])
 
     def named_outputs(self, values: dict[int, Any]) -> Any:
-        """The outputs, each behind a layer with the name it had."""
+        """The outputs, each behind a layer with the name it had.
+
+        A shared layer makes several outputs of one name (both embeddings of a siamese network, say), so
+        where something else makes one of them now, one Identity is called on all of them.
+        """
         flat = [values[id(tensor)] for tensor in keras.tree.flatten(self.tape.outputs)]
-        named: dict[tuple[int, str], Any] = {}
-        for value, name in zip(flat, self.tape.output_names, strict=True):
-            if (id(value), name) in named:
-                continue
-            fits = keras_private.producer_of(value).name == name
-            identity = None if fits else keras.layers.Identity(name=name, dtype=value.dtype)
-            named[id(value), name] = value if identity is None else identity(value)
-        outputs = [named[id(value), name] for value, name in zip(flat, self.tape.output_names, strict=True)]
+        pairs = list(zip(flat, self.tape.output_names, strict=True))
+        foreign = {name for value, name in pairs if keras_private.producer_of(value).name != name}
+        identities = _Identities(self.taken)
+        outputs = [identities(value, name) if name in foreign else value for value, name in pairs]
         return keras.tree.pack_sequence_as(self.tape.outputs, outputs)
+
+
+class _Identities:
+    """Identity layers by name and type: an Identity has one type, and casts to it."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self.taken = taken
+        self.layers: dict[tuple[str, str], keras.Layer] = {}
+        self.made: dict[tuple[int, str], keras.KerasTensor] = {}
+
+    def __call__(self, value: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        """The value behind the Identity of a name; the same tensor for the same value."""
+        if (id(value), name) not in self.made:
+            self.made[id(value), name] = self.layer(name, value.dtype)(value)
+        return self.made[id(value), name]
+
+    def layer(self, name: str, dtype: str) -> keras.Layer:
+        if (name, dtype) not in self.layers:
+            first = not any(name == other for other, _ in self.layers)
+            own = name if first else free_name(name, name, self.taken)
+            self.taken.add(own)
+            self.layers[name, dtype] = keras.layers.Identity(name=own, dtype=dtype)
+        return self.layers[name, dtype]
 
 
 def new_operation(old: Any, edited: NewLayer | None, name: str) -> keras.Operation:
