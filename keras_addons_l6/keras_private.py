@@ -33,6 +33,7 @@ __all__ = [
     "in_stateless_scope",
     "input_structure",
     "is_activation",
+    "is_cast",
     "is_functional",
     "is_optional",
     "is_plain_graph",
@@ -40,6 +41,7 @@ __all__ = [
     "loading_skips_mismatches",
     "mask_of",
     "moving_averages",
+    "nodes_between",
     "operation_class",
     "optimizers_inside",
     "producer_of",
@@ -47,6 +49,7 @@ __all__ = [
     "renorm_of",
     "replica_count",
     "run_graph",
+    "run_nodes",
     "run_on",
     "same_input",
     "schedule_of",
@@ -296,6 +299,7 @@ def check_folding() -> None:
         if has_operation(name):
             operation_class(name)
     run_graph(model, [inputs], lambda operation, *args, **kwargs: args[0])
+    nodes_between(model.inputs, model.outputs)
     _same_value(*(layer(inputs) for _ in range(2)))
     for value in (input_structure(model), *model.inputs):
         is_optional(value)
@@ -303,6 +307,7 @@ def check_folding() -> None:
     mask_of(with_mask(inputs, None))
     takes_training(layer)
     converts_inputs(layer)
+    is_cast(keras.Variable(0.0))
     sublayers(model)
     tracker_class()
     _check_kept_calls(layer)
@@ -339,15 +344,47 @@ def run_graph(graph: Any, tensors: list[Any], visit: Visit) -> Any:
     graph's own class around the result, and it hands on the masks that Keras itself put among the
     arguments of the recorded calls; here those are left out, and Keras finds them again.
     """
-    values = {id(tensor): value for tensor, value in zip(graph.inputs, tensors, strict=True)}
-    for node in _nodes_in_order(graph):
+    outputs = keras.tree.pack_sequence_as(_of(graph, "_outputs_struct"), graph.outputs)
+    return run_nodes(_nodes_in_order(graph), graph.inputs, outputs, tensors, visit)
+
+
+def run_nodes(
+    nodes: list[Any], inputs: list[keras.KerasTensor], outputs: Any, tensors: list[Any], visit: Visit
+) -> Any:
+    """Call `visit(operation, *args, **kwargs)` for each node; return the outputs."""
+    values = {id(tensor): value for tensor, value in zip(inputs, tensors, strict=True)}
+    for node in nodes:
         if all(id(tensor) in values for tensor in _of(node, "input_tensors")):
             args, kwargs = _of(_of(node, "arguments"), "fill_in")(values)
-            outputs = visit(_of(node, "operation"), *args, **_without_own_masks(node, kwargs))
-            made = zip(_of(node, "outputs"), keras.tree.flatten(outputs), strict=True)
-            values.update({id(x): y for x, y in made})
-    outputs = [values[id(tensor)] for tensor in graph.outputs]
-    return keras.tree.pack_sequence_as(_of(graph, "_outputs_struct"), outputs)
+            made = visit(_of(node, "operation"), *args, **_without_own_masks(node, kwargs))
+            values.update(zip(map(id, _of(node, "outputs")), keras.tree.flatten(made), strict=True))
+    return keras.tree.map_structure(lambda tensor: values[id(tensor)], outputs)
+
+
+def nodes_between(inputs: list[keras.KerasTensor], outputs: Any) -> tuple[list[Any], list[keras.KerasTensor]]:
+    """The nodes that lead from the inputs to the outputs, each behind those it needs, and the inputs that count.
+
+    `keras.Function(inputs, outputs)` finds them, too, but refuses layers of one name, which the layers
+    inside a `call` may well have.
+    """
+    given = {id(tensor) for tensor in inputs}
+    ordered: dict[int, Any] = {}
+    reached: dict[int, keras.KerasTensor] = {}
+    waiting = [(tensor, False) for tensor in reversed(keras.tree.flatten(outputs))]
+    while waiting:
+        tensor, ready = waiting.pop()
+        if id(tensor) in given:
+            reached[id(tensor)] = tensor
+            continue
+        node = _node(_of(tensor, "_keras_history"))
+        if _of(node, "is_input"):
+            raise ValueError(f"it uses '{tensor.name}', which is no input of it")
+        if ready:
+            ordered[id(node)] = node
+        elif id(node) not in ordered:
+            waiting.append((tensor, True))
+            waiting += [(each, False) for each in reversed(_of(node, "input_tensors"))]
+    return list(ordered.values()), list(reached.values())
 
 
 def _nodes_in_order(graph: Any) -> list[Any]:
@@ -463,6 +500,11 @@ def takes_training(operation: keras.Operation) -> bool:
 def converts_inputs(layer: keras.Layer) -> bool:
     """Whether Keras casts the layer's inputs to its own type before `call`; graphs cast by input, which shows nowhere."""
     return bool(_of(layer, "_convert_input_args"))
+
+
+def is_cast(variable: keras.Variable) -> bool:
+    """Whether a layer in mixed precision sees a variable in half; the argument `autocast` is kept under no public name."""
+    return bool(_of(variable, "_autocast"))
 
 
 @functools.cache

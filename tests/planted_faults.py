@@ -163,6 +163,23 @@ FOLDINGS = [
     Fault("the branch beside folded and added again", "folding/planning/plan.py", "        self.without.setdefault(id(total), set()).add(id(call.outputs[0]))\n", "", FOLDING + " -k identity", "torch"),
     Fault("a shared producer folded", "folding/planning/plan.py", "        if len(users) > 1:\n", "        if len(users) > 10:\n", FOLDING, "torch"),
     Fault("an activation ignored", "folding/planning/absorb.py", "getattr(layer, \"activation\", keras.activations.linear) is not keras.activations.linear", "False", FOLDING, "torch"),
+    Fault("outputs of one name behind one Identity each", "folding/building/rewrite.py", "        if (name, dtype) not in self.layers:\n            first", "        if True:\n            first", "tests/folding/building/test_rewrite.py", "torch"),
+    Fault("an output's name left to one of its makers", "folding/building/naming.py", "        makers.setdefault(name, set()).add(0 if call is None or gone else id(call.operation))", "        if call is not None and not gone:\n            makers.setdefault(name, set()).add(id(call.operation))", "tests/folding/building/test_rewrite.py", "torch"),
+    Fault("training handed to layers that don't take it", "folding/recording/trace.py", "    return {name: value for name, value in kwargs.items() if name != \"training\"}", "    return kwargs", "tests/folding/recording/test_trace.py -k handed", "torch"),
+    Fault("a call recorded outside inference", "folding/recording/block.py", "        outputs = _in_inference(lambda: shadow.call(*args, **kwargs | quiet), _policy(shadow))", "        outputs = shadow.call(*args, **kwargs | quiet)", "tests/folding/recording/test_trace.py -k trains_by_default", "torch"),
+    Fault("blocks inside a block left to the backend", "folding/recording/block.py", "        if is_block(shadow, args, kwargs):\n            try:", "        if False:\n            try:", "tests/folding/recording/test_trace.py -k proportion", "torch"),
+    Fault("blocks not tried", "folding/recording/trial.py", "            if same is False:", "            if False:", "tests/folding/recording/test_trace.py -k 'draws or asks or dead'", "torch"),
+    Fault("one size enough", "folding/recording/trial.py", "_SIZES_TO_PASS = 2", "_SIZES_TO_PASS = 1", "tests/folding/recording/test_trace.py -k asks_for_its_size", "torch"),
+    Fault("dead values tried as they are", "folding/recording/trial.py", "    if np.isfinite(exact).all() and exact.min() != exact.max():", "    if True:", "tests/folding/recording/test_trace.py -k dead", "torch"),
+    Fault("weights of a call's own as constants", "folding/recording/own_weight.py", "    if anchor is None or policy is None or 0 in variable.shape:", "    if True:", "tests/folding/recording/test_trace.py -k own", "torch"),
+    Fault("weights that are computed with at once", "folding/recording/block.py", "        if may_be_symbol(variable, dtype):", "        if False:", "tests/folding/recording/test_trace.py -k however", "torch"),
+    Fault("a weight in the type of the layer, not of the call", "folding/recording/block.py", "        dtype = _seen_type(variable, _policy(shadow))\n", "        dtype = variable.dtype\n", "tests/folding/recording/test_trace.py -k 'however and bfloat16'", "torch"),
+    Fault("every weight cast in mixed precision", "folding/recording/trace.py", "frame.weight_dtype if keras_private.is_cast(leaf) else None", "frame.weight_dtype", "tests/folding/recording/test_trace.py -k another_layers", "torch"),
+    Fault("copied weights cast in mixed precision", "folding/recording/shadow.py", "value.trainable, autocast=cast, name", "value.trainable, name", "tests/folding/recording/test_trace.py -k stays_whole_keeps", "torch"),
+    Fault("half precision inside a block overlooked", "folding/proving/float32_copy.py", " or any(layer.compute_dtype in HALF for layer in layers)", "", "tests/folding/recording/test_trace.py -k stays_whole_keeps", "torch"),
+    Fault("a block tried without its type", "folding/recording/trial.py", "        if any(keras.backend.standardize_dtype(found[id(x)].dtype) != x.dtype for x in symbols):", "        if False:", "tests/folding/recording/test_trace.py -k another_type", "torch"),
+    Fault("one trial for all arguments of a block", "folding/recording/trace.py", "        if id(graph) not in self.problems:", "        if not self.problems:", "tests/folding/recording/test_trace.py -k each_kind", "torch"),
+    Fault("steps split off in the batch's place", "folding/recording/time_steps.py", "    return -1, *_closed((steps, *output.shape[1:]))", "    return steps, -1, *_closed(output.shape[1:])", "tests/folding/recording/test_trace.py -k time_steps", "torch"),
 ]  # fmt: skip
 
 DOORS = [

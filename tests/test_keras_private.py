@@ -174,6 +174,7 @@ def classes_of_graphs():
         "KerasHistory": type(outputs._keras_history),
         "Node": type(node),
         "SymbolicArguments": type(node.arguments),
+        "Variable": keras.Variable,
     }
 
 
@@ -181,6 +182,7 @@ ON_GRAPHS = [
     *(("Function", name) for name in ("_inputs_struct", "_outputs_struct", "_nodes_by_depth")),
     *(("Layer", name) for name in ("_inbound_nodes", "_outbound_nodes", "_tracker", "_convert_input_args")),
     ("Layer", "_call_has_training_arg"),
+    ("Variable", "_autocast"),
     *(("InputLayer", name) for name in ("optional", "sparse", "ragged")),
     ("KerasTensor", "_keras_history"),
     *(("KerasHistory", name) for name in ("operation", "node_index", "tensor_index")),

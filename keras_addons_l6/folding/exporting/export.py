@@ -25,7 +25,6 @@ from keras_addons_l6.folding.progress import Progress
 from keras_addons_l6.folding.proving import outputs as proving
 from keras_addons_l6.folding.proving.comparison import Comparison, worst
 from keras_addons_l6.folding.proving.trial import (
-    OPEN_SIZES,
     first_run,
     given_inputs,
     largest_index,
@@ -33,6 +32,7 @@ from keras_addons_l6.folding.proving.trial import (
     run_inference,
 )
 from keras_addons_l6.folding.proving.verify import verify
+from keras_addons_l6.folding.recording.random_input import OPEN_SIZES
 from keras_addons_l6.folding.recording.trace import record
 from keras_addons_l6.folding.tape import as_played
 

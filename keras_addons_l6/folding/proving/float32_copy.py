@@ -20,8 +20,16 @@ HALF = ("float16", "bfloat16")
 
 
 def computes_in_half(played: Played) -> bool:
-    """Whether any tensor of a model is in half precision."""
-    return any(tensor.dtype in HALF for tensors in played.tensors for tensor in tensors)
+    """Whether any tensor of a model is in half precision, or any layer computes in it, be it inside a block."""
+    operations = [call.operation for calls in played.calls for call in calls]
+    layers = [
+        layer
+        for operation in operations
+        if isinstance(operation, keras.Layer)
+        for layer in (operation, *keras_private.sublayers(operation))
+    ]
+    tensors = [tensor for tensors in played.tensors for tensor in tensors]
+    return any(x.dtype in HALF for x in tensors) or any(layer.compute_dtype in HALF for layer in layers)
 
 
 def in_float32(played: Played, exact: Mapping[int, Weights]) -> Played:

@@ -11,11 +11,10 @@ import numpy as np
 
 from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.errors import FoldingError
-from keras_addons_l6.folding.recording.random_input import batch_for, random_array
+from keras_addons_l6.folding.recording.random_input import OPEN_SIZES, batch_for, random_array
 from keras_addons_l6.folding.tape import Tape, tensors_in
 
 __all__ = [
-    "OPEN_SIZES",
     "first_run",
     "given_inputs",
     "largest_index",
@@ -25,9 +24,6 @@ __all__ = [
     "run_inference",
     "trial",
 ]
-
-# Open sizes to try: small first, then what image models with many strides ask for.
-OPEN_SIZES = (16, 32, 64, 128, 224)
 
 
 def trial(model: keras.Model, folded: keras.Model, tape: Tape, inputs: Any = None) -> tuple[Any, Any]:
@@ -199,7 +195,8 @@ def largest_index(tape: Tape) -> int:
         for call in tape.calls
         for layer in (call.operation, *keras_private.sublayers(call.operation))
         for size in (getattr(layer, "input_dim", None), getattr(layer, "num_tokens", None))
-        if isinstance(size, int)
+        # tables of one row hold a weight of a `call`'s own, and are looked up at zeros
+        if isinstance(size, int) and size > 1
     ]
     return min(sizes, default=2)
 

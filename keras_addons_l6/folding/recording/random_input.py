@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
+# Open sizes to try: small first, then what image models with many strides ask for.
+OPEN_SIZES = (16, 32, 64, 128, 224)
 WORDS = ("one", "two", "three", "four")
 # elements of an image that a large network works on for a second
 _LARGE_SAMPLE = 100_000

@@ -24,10 +24,14 @@ class Shadows:
     Args:
         with_variables: Whether each variable is copied too, which makes the shadow a layer in its own
             right.
+        prepare: Called with each new shadow.
     """
 
-    def __init__(self, with_variables: bool = False) -> None:
+    def __init__(
+        self, with_variables: bool = False, prepare: Callable[[keras.Operation], None] | None = None
+    ) -> None:
         self._with_variables = with_variables
+        self._prepare = prepare
         self._shadow_of: dict[int, Any] = {}
         self._original_of: dict[int, Any] = {}
         # ids are only unique while the objects live
@@ -60,6 +64,8 @@ class Shadows:
         vars(shadow).update({name: self._copy(value) for name, value in state.items()})
         if keras_private.is_functional(operation):
             keras_private.run_on(shadow, operation, self.of)
+        if self._prepare is not None:
+            self._prepare(shadow)
         return shadow
 
     def _copy_object(self, value: Any) -> Any:
@@ -70,7 +76,8 @@ class Shadows:
 
     def _copy_variable(self, value: Any) -> Any:
         array = np.array(keras.ops.convert_to_numpy(value))
-        shadow = keras.Variable(array, dtype=value.dtype, trainable=value.trainable, name=value.name)
+        cast = keras_private.is_cast(value)
+        shadow = keras.Variable(array, None, value.dtype, value.trainable, autocast=cast, name=value.name)
         self._remember(value, shadow)
         return shadow
 

@@ -1,4 +1,4 @@
-"""Recording a model as a tape of calls, on shadows of its layers, with nested models laid flat."""
+"""Recording: a model as a tape of calls, on shadows of its layers, with nested models laid flat."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ import keras
 import numpy as np
 
 from keras_addons_l6 import keras_private
-from keras_addons_l6.folding import registered
 from keras_addons_l6.folding.errors import FoldingError
-from keras_addons_l6.folding.recording.probe import same_on_random_input
-from keras_addons_l6.folding.recording.shadow import Shadows
+from keras_addons_l6.folding.recording.block import (
+    BlockGraphs,
+    Untraceable,
+    cast_by,
+    distinct,
+    graph_of_function,
+    is_block,
+)
+from keras_addons_l6.folding.recording.own_weight import may_be_table, table_of, type_in_call
 from keras_addons_l6.folding.recording.signature import model_input, symbolic_arguments, with_whole_numbers
-from keras_addons_l6.folding.tape import Call, Tape, replace_tensors, tensors_in
+from keras_addons_l6.folding.recording.time_steps import (
+    merged_shape,
+    require_plain_steps,
+    split_shape,
+    takes_any_rank,
+)
+from keras_addons_l6.folding.recording.trial import Trials
+from keras_addons_l6.folding.tape import Call, Tape, tensors_in
 
-# Whose layers are never replaced by the calls they make: stock layers, and those with kernels of their own.
-_LEAF_PACKAGES = ("keras", "keras_addons_l6")
-
-
-class Untraceable(Exception):
-    """A call that cannot be replaced by the calls it makes; it stays one call."""
+__all__ = ["record"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +39,12 @@ class _Frame:
 
     path: str = ""
     training: bool | None = None
-    # a block's own weight used in its `call` would become a constant, out of reach of `model.weights`
+    # where nothing can fold, a block with weights of its own is better off whole
     may_capture: bool = True
     # Keras lets `predict` override a recorded `training=True`, but not one written in a `call`
     may_train: bool = True
+    # the type to which a `call` in mixed precision casts the weights of its own layer
+    weight_dtype: str | None = None
 
     def inside(self, name: str, **changes: Any) -> _Frame:
         return dataclasses.replace(self, path=f"{self.path}{name}/", **changes)
@@ -68,15 +78,27 @@ def record(model: keras.Model, input_signature: Any = None) -> Tape:
 
 
 class _Recorder:
+    """One recording: the calls so far, and what they run on."""
+
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.shadows = Shadows()
-        self.probed: dict[tuple, bool] = {}
+        self.inputs: list[keras.KerasTensor] = []
+        self.graphs = BlockGraphs(lambda variable, dtype: may_be_table(variable, dtype, self.inputs))
+        self.shadows = self.graphs.shadows
+        # weights that a `call` uses by itself: their calls hang on nothing but the inputs
+        self.first: list[Call] = []
+        self.trials = Trials(self.inputs, lambda: [*self.first, *self.calls])
+        # why a block stays whole, empty where it does not, by the id of its graph
+        self.problems: dict[int, str] = {}
+        self.weights: dict[tuple[int, str], keras.KerasTensor] = {}
+        # tensors with their time steps merged into the batch, by the id of what they were split into
+        self.merged: dict[int, tuple[keras.KerasTensor, keras.KerasTensor]] = {}
 
     def graph_tape(self, model: keras.Model) -> Tape:
         inputs = keras.tree.map_structure(keras_private.same_input, keras_private.input_structure(model))
         names = [keras_private.producer_of(tensor).name for tensor in model.outputs]
-        outputs = self.run(model, keras.tree.flatten(inputs), _Frame())
+        self.inputs += keras.tree.flatten(inputs)
+        outputs = self.run(model, self.inputs, _Frame())
         return self.tape(model, inputs, outputs, names)
 
     def traced_tape(self, model: keras.Model, input_signature: Any) -> Tape:
@@ -89,32 +111,32 @@ class _Recorder:
         return _Recorder().tape_of_call(model, with_whole_numbers(arguments, indices))
 
     def tape_of_call(self, model: keras.Model, arguments: dict[str, Any]) -> Tape:
-        frame = _Frame(may_train=False)
+        self.inputs += distinct(arguments)
+        frame = _Frame(may_train=False, weight_dtype=type_in_call(model, None))
         try:
-            graph, _ = self.trace(model, (), arguments)
-            outputs = keras_private.run_graph(graph, tensors_in(arguments), self.visitor(frame))
+            graph = self.graphs.of(model, (), arguments)
+            weights = [self.weight(frame, variable, symbol.dtype) for symbol, variable in graph.weights]
+            outputs = graph.run([*self.inputs, *weights], self.visitor(frame))
         except Untraceable as error:
             raise FoldingError(
                 f"Model '{model.name}' cannot be traced: {error}. Write its `call` in layers and "
                 "`keras.ops`, or build it as a Functional model."
             ) from error
-        names = [keras_private.producer_of(tensor).name for tensor in graph.outputs]
+        names = [keras_private.producer_of(tensor).name for tensor in keras.tree.flatten(graph.outputs)]
         return self.tape(model, model_input(arguments), outputs, names, tuple(arguments))
 
     def tape(
         self, model: keras.Model, inputs: Any, outputs: Any, names: list[str], arguments: tuple[str, ...] = ()
     ) -> Tape:
-        return Tape(
-            model.name, inputs, _live(self.calls, outputs), outputs, names, model.trainable, arguments
-        )
+        calls = _live([*self.first, *self.calls], outputs)
+        return Tape(model.name, inputs, calls, outputs, names, model.trainable, arguments)
 
     def visitor(self, frame: _Frame) -> Callable[..., Any]:
         return lambda operation, *args, **kwargs: self.visit(frame, operation, args, kwargs)
 
     def visit(self, frame: _Frame, operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Record one call, or the calls it consists of; return its symbolic outputs."""
-        if frame.training is not None and _hears_training(operation):
-            kwargs = kwargs | {"training": frame.training}
+        kwargs = _with_training(frame, operation, kwargs)
         if kwargs.get("training") and not frame.may_train and not _is_frozen_batch_norm(operation):
             raise Untraceable(
                 f"it calls '{operation.name}' with `training=True`, which no graph of calls keeps"
@@ -123,7 +145,11 @@ class _Recorder:
         try:
             if keras_private.is_plain_graph(operation) or keras_private.is_plain_sequence(operation):
                 return self.run_nested(frame, operation, args, kwargs)
-            if _is_block(operation, args, kwargs):
+            if type(operation) is keras.layers.TimeDistributed:
+                return self.run_steps(frame, operation, args, kwargs)
+            if self.may_stay_merged(operation, args, kwargs):
+                return self.run_merged(frame, operation, args[0])
+            if is_block(operation, args, kwargs):
                 return self.run_block(frame, operation, args, kwargs)
             return self.leaf(frame, operation, args, kwargs)
         except Untraceable as refusal:
@@ -131,10 +157,17 @@ class _Recorder:
             del self.calls[mark:]
             return self.leaf(frame, operation, args, kwargs, str(refusal))
 
+    def may_stay_merged(self, operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -> bool:
+        """Whether a call may as well be made before the time steps are split off again."""
+        alone = len(args) == 1 and id(args[0]) in self.merged and not kwargs.get("training")
+        return alone and takes_any_rank(operation)
+
     def run_nested(self, frame: _Frame, model: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Record the calls of a nested model."""
         tensors = _graph_arguments(model, args, kwargs)
-        return self.run(model, tensors, frame.inside(model.name, training=kwargs.get("training")))
+        # it tells its layers itself, so what a `call` around it says no longer stands back
+        inside = frame.inside(model.name, training=kwargs.get("training"), may_train=True)
+        return self.run(model, tensors, inside)
 
     def run(self, graph: Any, tensors: list[keras.KerasTensor], frame: _Frame) -> Any:
         """Record the calls of a nested model on these tensors."""
@@ -149,39 +182,59 @@ class _Recorder:
 
     def run_block(self, frame: _Frame, block: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Record the calls that a block's own `call` makes."""
-        inside = frame.inside(block.name, training=None, may_capture=False, may_train=False)
-        tensors = [self.cast(frame, x, _cast_by(block, x)) for x in _distinct((args, kwargs))]
-        graph, inputs = self.trace(block, args, kwargs)
-        outputs = keras_private.run_graph(graph, tensors, self.visitor(inside))
-        key = (id(self.shadows.of(block)), tuple((x.shape, x.dtype) for x in tensors))
-        if key not in self.probed:
-            self.probed[key] = same_on_random_input(self.shadows.of(block), graph, *inputs)
-        if not self.probed[key]:
-            raise Untraceable(f"the calls of '{block.name}' do not compute what the block computes")
+        inside = frame.inside(
+            block.name,
+            training=kwargs.get("training"),
+            may_capture=_holds_batch_norm(block),
+            may_train=False,
+            weight_dtype=type_in_call(block, frame.weight_dtype),
+        )
+        graph = self.graphs.of(block, args, kwargs)
+        if graph.weights and not inside.may_capture:
+            raise Untraceable("its `call` uses a weight of its own, and no BatchNorm is in it")
+        tensors = [self.cast(frame, x, cast_by(block, x)) for x in distinct((args, kwargs))]
+        weights = [self.weight(frame, variable, symbol.dtype) for symbol, variable in graph.weights]
+        outputs = graph.run([*tensors, *weights], self.visitor(inside))
+        if id(graph) not in self.problems:  # one graph for each kind of arguments, and it lives on
+            self.problems[id(graph)] = self.trials.problem(self.shadows.of(block), args, kwargs, outputs)
+        if self.problems[id(graph)]:
+            raise Untraceable(self.problems[id(graph)])
         return outputs
 
-    def trace(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[keras.Function, Any]:
-        """Run an operation's `call` on fresh symbolic tensors: the graph it makes, and its inputs."""
-        shadow = self.shadows.of(operation)
-        fresh = {id(x): _fresh_tensor(x, _cast_by(operation, x)) for x in _distinct((args, kwargs))}
-        args, kwargs = replace_tensors((args, kwargs), fresh)
-        quiet = {"training": False} if keras_private.takes_training(operation) else {}
-        try:
-            outputs = shadow.call(*args, **kwargs | quiet)
-            graph = keras.Function(_distinct((args, kwargs)), outputs)
-        except Exception as error:  # whatever a user's own `call` may raise on symbolic tensors
-            raise Untraceable(f"its `call` fails on symbolic tensors ({error})") from error
-        return graph, (args, kwargs)
+    def run_steps(self, frame: _Frame, wrapper: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Record the calls of a TimeDistributed layer, once for all time steps."""
+        (given,) = distinct((args, kwargs))
+        require_plain_steps(wrapper, given, kwargs)
+        inside = frame.inside(wrapper.name, training=kwargs.get("training"))
+        if id(given) not in self.merged and takes_any_rank(wrapper.layer):
+            return self.visit(inside, wrapper.layer, (given,), {})
+        return self.run_merged(inside, wrapper.layer, given)
+
+    def run_merged(self, frame: _Frame, layer: Any, given: keras.KerasTensor) -> keras.KerasTensor:
+        """Record the calls of a layer on a tensor whose time steps are merged into the batch."""
+        merged = self.merged[id(given)][1] if id(given) in self.merged else None
+        if merged is None:
+            merged = self.reshaped(frame, given, merged_shape(given))
+        output = self.visit(frame, layer, (merged,), {})
+        split = self.reshaped(frame, output, split_shape(given, output))
+        self.merged[id(split)] = split, output
+        return split
+
+    def reshaped(self, frame: _Frame, tensor: keras.KerasTensor, shape: tuple[int, ...]) -> keras.KerasTensor:
+        graph = graph_of_function(lambda x: keras.ops.reshape(x, shape), tensor)
+        return graph.run([tensor], self.visitor(frame))
 
     def leaf(
         self, frame: _Frame, operation: keras.Operation, args: tuple, kwargs: dict[str, Any], why: str = ""
     ) -> Any:
         """Record a call that stays one call; `why` is the reason where it might have been several."""
-        if frame.may_capture:
-            args, kwargs = keras.tree.map_structure(_constant, (args, kwargs))
-        if any(_is_captured(leaf) for leaf in keras.tree.flatten((args, kwargs))):
-            raise Untraceable(f"its `call` uses a weight or a tensor of its own in '{operation.name}'")
+        args, kwargs = keras.tree.map_structure(
+            lambda leaf: self.captured(frame, operation, leaf), (args, kwargs)
+        )
         shadow = self.shadows.of(operation)
+        if takes_any_rank(operation) and isinstance(operation, keras.layers.BatchNormalization):
+            # what it was built for had other axes, before its time steps were merged, or split off
+            shadow.input_spec = None
         was_built = getattr(operation, "built", True)
         outputs = shadow(*args, **kwargs)
         if not was_built and shadow.weights:
@@ -192,6 +245,34 @@ class _Recorder:
         path = f"{frame.path}{operation.name}"
         self.calls.append(Call(shadow, original, args, kwargs, tensors_in(outputs), path, why))
         return outputs
+
+    def captured(self, frame: _Frame, operation: keras.Operation, leaf: Any) -> Any:
+        """What takes the place of a weight, or of a tensor, that a `call` uses without being given it."""
+        if isinstance(leaf, keras.KerasTensor) or not (
+            isinstance(leaf, keras.Variable) or keras.ops.is_tensor(leaf)
+        ):
+            return leaf
+        if not frame.may_capture:
+            raise Untraceable(f"its `call` uses a weight or a tensor of its own in '{operation.name}'")
+        found = None
+        if isinstance(leaf, keras.Variable):
+            dtype = frame.weight_dtype if keras_private.is_cast(leaf) else None
+            found = self.weight(frame, leaf, dtype)
+        # an array can be saved with the graph
+        return np.array(keras.ops.convert_to_numpy(leaf)) if found is None else found
+
+    def weight(self, frame: _Frame, variable: keras.Variable, dtype: str | None) -> keras.KerasTensor | None:
+        """The tensor that takes the place of a weight; its calls are recorded at the first use."""
+        table = table_of(variable, dtype, self.inputs)
+        if table is None:
+            return None
+        key = (id(variable), table.dtype)
+        if key not in self.weights:
+            mark = len(self.calls)
+            self.weights[key] = table.graph.run([table.anchor], self.visitor(frame))
+            self.first += self.calls[mark:]
+            del self.calls[mark:]
+        return self.weights[key]
 
     def cast(self, frame: _Frame, tensor: keras.KerasTensor, dtype: str) -> keras.KerasTensor:
         """Record the cast that Keras makes at the door of a nested model or block."""
@@ -206,10 +287,6 @@ def _require_built(model: keras.Model) -> None:
             f"Model '{model.name}' is not built: it has no weights yet. Call it on data, or call "
             "`model.build(input_shape)`, before folding."
         )
-
-
-def _fresh_tensor(tensor: keras.KerasTensor, dtype: str) -> keras.KerasTensor:
-    return keras.Input(batch_shape=tensor.shape, dtype=dtype, sparse=tensor.sparse)
 
 
 def _live(calls: list[Call], outputs: Any) -> list[Call]:
@@ -234,15 +311,6 @@ def _only_looked_up(tape: Tape) -> set[int]:
     }
     used = {id(tensor) for call in tape.calls for tensor in call.inputs}
     return (floats & used) - elsewhere - {id(tensor) for tensor in tensors_in(tape.outputs)}
-
-
-def _distinct(structure: Any) -> list[keras.KerasTensor]:
-    """The symbolic tensors of a structure, each once."""
-    return list({id(tensor): tensor for tensor in tensors_in(structure)}.values())
-
-
-def _hears_training(operation: keras.Operation) -> bool:
-    return keras_private.takes_training(operation) or bool(keras_private.sublayers(operation))
 
 
 def _input_dtypes(graph: Any) -> list[str]:
@@ -270,47 +338,26 @@ def _both_float(a: str, b: str) -> bool:
     return keras.backend.is_float_dtype(a) and keras.backend.is_float_dtype(b)
 
 
-def _is_block(operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether to try to replace a call by the calls its own `call` makes."""
-    tensors = tensors_in((args, kwargs))
-    stock = type(operation).__module__.split(".")[0] in _LEAF_PACKAGES and not _is_lambda(operation)
-    return (
-        isinstance(operation, keras.Layer)
-        and not stock
-        and not registered.is_registered(type(operation))
-        and not isinstance(operation, keras.layers.BatchNormalization)
-        and type(operation).__call__ is keras.Layer.__call__
-        and operation.quantization_mode is None
-        and not kwargs.get("training")
-        and "mask" not in kwargs
-        # what the block does without an optional input, or with a mask, the recorded calls would not show
-        and not any(keras_private.mask_of(tensor) is not None for tensor in tensors)
-        and not any(keras_private.is_optional(tensor) for tensor in tensors)
-    )
-
-
 def _is_frozen_batch_norm(operation: keras.Operation) -> bool:
     """Whether this is a BatchNorm that uses its moving statistics even in training."""
     return isinstance(operation, keras.layers.BatchNormalization) and not operation.trainable
 
 
-def _is_lambda(operation: keras.Operation) -> bool:
-    return type(operation) is keras.layers.Lambda
+def _with_training(frame: _Frame, operation: keras.Operation, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call with `training` as the models around it say.
+
+    A layer whose `call` has no such argument hands it to the layers inside; where it has none, or where
+    it says what inference says anyway, it is left out: Keras refuses it when it only looks at shapes.
+    """
+    takes, inside = keras_private.takes_training(operation), keras_private.sublayers(operation)
+    if frame.training is not None and (takes or inside):
+        said = {"training": frame.training}
+        # a nested model overrides what its graph recorded, a `call` is overridden by what is written in it
+        kwargs = kwargs | said if frame.may_train else said | kwargs
+    if takes or (inside and kwargs.get("training")):
+        return kwargs
+    return {name: value for name, value in kwargs.items() if name != "training"}
 
 
-def _cast_by(layer: Any, tensor: keras.KerasTensor) -> str:
-    """The type in which a layer's `call` sees a tensor."""
-    converts = getattr(layer, "autocast", False) and keras_private.converts_inputs(layer)
-    dtype = getattr(layer, "input_dtype", tensor.dtype)
-    return dtype if converts and _both_float(tensor.dtype, dtype) else tensor.dtype
-
-
-def _is_captured(leaf: Any) -> bool:
-    if isinstance(leaf, keras.KerasTensor):
-        return False
-    return isinstance(leaf, keras.Variable) or keras.ops.is_tensor(leaf)
-
-
-def _constant(leaf: Any) -> Any:
-    """A weight or tensor that a graph's own call uses, as an array that can be saved with the graph."""
-    return np.array(keras.ops.convert_to_numpy(leaf)) if _is_captured(leaf) else leaf
+def _holds_batch_norm(layer: Any) -> bool:
+    return any(isinstance(each, keras.layers.BatchNormalization) for each in keras_private.sublayers(layer))
