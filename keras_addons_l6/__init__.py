@@ -26,6 +26,7 @@ if _typing.TYPE_CHECKING:
         inspect_batch_norm,
         verify_folding,
     )
+    from keras_addons_l6.precision import disable_float64, enable_float64, float64
 
 __version__ = "0.1.0"
 
@@ -46,8 +47,11 @@ __all__ = [
     "RMSProp",
     "StopWhenConverged",
     "Swish",
+    "disable_float64",
+    "enable_float64",
     "export_folded",
     "fit_full_batch",
+    "float64",
     "fold_batch_norm",
     "fold_with_report",
     "inspect_batch_norm",
@@ -55,12 +59,15 @@ __all__ = [
     "verify_folding",
 ]
 
-# Imported on first use: unlike the classes above, folding registers nothing with Keras.
+# Imported on first use: unlike the classes above, these register nothing with Keras.
 _LATER = {
     "FoldingError": "folding",
+    "disable_float64": "precision",
+    "enable_float64": "precision",
     "export_folded": "folding",
     "fold_batch_norm": "folding",
     "fold_with_report": "folding",
+    "float64": "precision",
     "inspect_batch_norm": "folding",
     "verify_folding": "folding",
 }

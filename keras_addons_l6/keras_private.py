@@ -11,7 +11,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import keras
@@ -22,12 +22,14 @@ __all__ = [
     "HAS_RENORM",
     "SUPPORTED",
     "AllVariablesOptimizer",
+    "Entry",
     "MissingHook",
     "Renorm",
     "check_folding",
     "compiled_as",
     "compute_in",
     "converts_inputs",
+    "default_policy",
     "gradient_accumulators",
     "has_operation",
     "in_stateless_scope",
@@ -38,11 +40,13 @@ __all__ = [
     "is_optional",
     "is_plain_graph",
     "is_plain_sequence",
+    "library_of_conversions",
     "loading_skips_mismatches",
     "mask_of",
     "moving_averages",
     "nodes_between",
     "operation_class",
+    "operation_of_backend",
     "optimizers_inside",
     "producer_of",
     "rate_variables",
@@ -54,10 +58,12 @@ __all__ = [
     "same_input",
     "schedule_of",
     "seed_states",
+    "set_default_policy",
     "step_count",
     "sublayers",
     "takes_training",
     "tracker_class",
+    "type_tables",
     "variables_of_build",
     "with_mask",
     "without_calls",
@@ -585,3 +591,79 @@ def is_activation(operation: keras.Operation) -> bool:
     if type(operation) is keras.layers.Activation:
         return operation.activation is not keras.activations.linear
     return type(operation) in _activation_classes()
+
+
+# --- float64 ----------------------------------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """One name of a table or module of Keras's, and what stands there."""
+
+    table: dict[Any, Any]
+    key: Any
+    value: Any
+
+    def put(self) -> None:
+        """Let the value stand there."""
+        self.table[self.key] = self.value
+
+    def now(self) -> Entry:
+        """The entry with what stands there now."""
+        return self._replace(value=self.table[self.key])
+
+
+# Types that Keras makes narrower, by the table in which it does; `keras.backend.result_type` reads both tables, and
+# nothing public changes them. A version that lacks one of the entries does not make that type narrower.
+_NARROWER: dict[str, dict[Any, str]] = {
+    "BIT64_TO_BIT32_DTYPE": {"float64": "float64", "complex128": "complex128"},
+    "PYTHON_DTYPES_MAP": {float: "float64", complex: "complex128"},
+}
+
+
+def type_tables() -> list[Entry]:
+    """The entries of Keras's tables of types that say 32 bits of 64, each with the 64 bits it should say."""
+    tables = [(_from("backend.common.dtypes", name), wide) for name, wide in _NARROWER.items()]
+    return [Entry(table, key, value) for table, wide in tables for key, value in wide.items() if key in table]
+
+
+def library_of_conversions(name: str) -> Entry:
+    """The library that Keras's conversions of Python's numbers look up; no setting tells them the type to make."""
+    return _entry(_module_of_backend("core"), name)
+
+
+def operation_of_backend(name: str) -> Entry:
+    """Where Keras finds the backend's own operation of neural networks; the public `keras.ops` calls it there."""
+    return _entry(_module_of_backend("nn"), name)
+
+
+def _module_of_backend(part: str) -> ModuleType:
+    package = importlib.import_module("keras.src.backend")
+    package = getattr(package, "ops", package)  # where they lie in Keras's nightly
+    if not hasattr(package, part):
+        raise MissingHook(f"{package.__name__}.{part}")
+    return getattr(package, part)
+
+
+def _entry(module: ModuleType, name: str) -> Entry:
+    if not hasattr(module, name):
+        raise MissingHook(f"{module.__name__}.{name}")
+    return Entry(vars(module), name, getattr(module, name))
+
+
+def default_policy() -> keras.DTypePolicy | None:
+    """The policy of layers that are given none, or `None` as long as it follows `floatx`; asking for it publicly fixes it."""
+    kept = _global_attribute("get")("dtype_policy")
+    asked = keras.config.dtype_policy()
+    if _global_attribute("get")("dtype_policy") is not asked:
+        raise MissingHook("keras.src.backend.common.global_state's `dtype_policy`", "is no longer kept")
+    set_default_policy(kept)
+    return kept
+
+
+def set_default_policy(policy: keras.DTypePolicy | None) -> None:
+    """Set what `default_policy` returns; the public setter knows no way back to `None`."""
+    _global_attribute("set")("dtype_policy", policy)
+
+
+def _global_attribute(do: str) -> Callable[..., Any]:
+    return _from("backend.common.global_state", f"{do}_global_attribute")

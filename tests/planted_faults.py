@@ -32,6 +32,8 @@ PROOF = "tests/folding/test_proof.py"
 EXPORT = "tests/export/test_export_folded.py"
 DOOR = "tests/test_keras_private.py"
 FOLDING = "tests/folding/test_awkward_models.py"
+SWITCH = "tests/precision/test_switch.py"
+VALUES = "tests/precision/test_values.py"
 
 OPTIMIZERS = [
     Fault("Nesterov without momentum", "optimizers/nesterov.py", "    v_next = m * v - a * g\n    x", "    v_next = -a * g\n    x", FORMULAS),
@@ -205,4 +207,15 @@ PROOFS = [
     Fault("an error of the fold taken for bad input", "__main__.py", "        raise _Failed(f", "        raise _BadInput(f", "tests/test_command_line.py -k fold_itself"),
 ]  # fmt: skip
 
-FAULTS = [*DOORS, *OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS, *PROOFS]
+PRECISION = [
+    Fault("float64 rounded by Keras's promotion", "keras_private.py", '"BIT64_TO_BIT32_DTYPE": {"float64": "float64",', '"BIT64_TO_BIT32_DTYPE": {"float64": "float32",', SWITCH + " -k leaves_everything"),
+    Fault("settings not put back", "precision/switch.py", "        _put(_switched.before)\n", "", SWITCH + " -k leaves_everything"),
+    Fault("settings left where enabling fails", "precision/switch.py", "    except BaseException:\n        _put(now)\n", "    except BaseException:\n", SWITCH + " -k cannot_begin"),
+    Fault("a block that ends all blocks", "precision/switch.py", "        _put(entry)\n        _switched = switched", "        disable_float64()", SWITCH + " -k inside"),
+    Fault("a probe that looks at types alone", "precision/probe.py", 'if kind != "float64" or not error <= TOLERANCE:', 'if kind != "float64":', SWITCH + " -k is_named", "torch"),
+    Fault("a scale of attention ignored", "backends/portable/float64.py", "scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale", "scale = 1 / math.sqrt(query.shape[-1])", VALUES + " -k attention"),
+    Fault("programs that rounded kept", "backends/jax/float64.py", "        jax.clear_caches()", "        pass", SWITCH + " -k kept"),
+    Fault("Python's lists rounded by TensorFlow", "backends/tensorflow/float64.py", "return float in kinds and kinds <= {float, int, bool}", "return False", VALUES + " -k digits", "tensorflow"),
+]  # fmt: skip
+
+FAULTS = [*DOORS, *OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS, *PROOFS, *PRECISION]

@@ -160,6 +160,47 @@ def test_folding_misses_at_first_use(module, name, monkeypatch):
         anew.check_folding()
 
 
+FOR_FLOAT64 = [
+    ("backend.common.dtypes", "BIT64_TO_BIT32_DTYPE", lambda door: door.type_tables()),
+    ("backend.common.dtypes", "PYTHON_DTYPES_MAP", lambda door: door.type_tables()),
+    ("backend.common.global_state", "get_global_attribute", lambda door: door.default_policy()),
+    ("backend.common.global_state", "set_global_attribute", lambda door: door.set_default_policy(None)),
+    ("backend", "core", lambda door: door.library_of_conversions("np")),
+    ("backend", "nn", lambda door: door.operation_of_backend("gelu")),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "use"), FOR_FLOAT64, ids=[row[1] for row in FOR_FLOAT64])
+def test_float64_misses(module, name, use, monkeypatch):
+    anew = imported_anew()
+    use(anew)  # and finds what is there
+    anew._from.cache_clear()
+    monkeypatch.delattr(importlib.import_module(f"keras.src.{module}"), name)
+    with missed(f"keras.src.{module}.{name}"):
+        use(anew)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "use"),
+    [
+        ("core", "tf", keras_private.library_of_conversions),
+        ("nn", "gelu", keras_private.operation_of_backend),
+        ("nn", "dot_product_attention", keras_private.operation_of_backend),
+    ],
+)
+def test_float64_misses_a_name_of_the_backend(part, name, use, monkeypatch):
+    monkeypatch.delattr(getattr(importlib.import_module("keras.src.backend"), part), name, raising=False)
+    with missed(f"{part}.{name}"):
+        use(name)
+
+
+def test_float64_misses_where_the_policy_is_kept(monkeypatch):
+    kept = importlib.import_module("keras.src.backend.common.global_state")
+    monkeypatch.setattr(kept, "get_global_attribute", lambda name, *rest: None)
+    with pytest.raises(RuntimeError, match="`dtype_policy`.*is no longer kept in the installed Keras"):
+        imported_anew().default_policy()
+
+
 def classes_of_graphs():
     inputs = keras.Input((2,))
     layer = keras.layers.Identity()

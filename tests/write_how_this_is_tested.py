@@ -19,6 +19,7 @@ PARTS = {
     "layers": "each layer against float64 NumPy, finite differences and its promises",
     "backends": "each operation, and each backend's own kernel against the portable one",
     "optimizers": "each rule against its paper's formula; L-BFGS and its three entrances",
+    "precision": "float64 that stays float64: the switch, and every value beside NumPy",
     "folding": "awkward small models and applications, folded and compared",
     "export": "exported files, reloaded in their runtimes",
     "parity": "PyTorch over 100 and 1,000 steps, from its own weights and gradients",

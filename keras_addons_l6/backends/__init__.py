@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-__all__ = ["SUPPORTED", "arrays_for", "layers", "native", "programs", "rules", "traces"]
+__all__ = ["SUPPORTED", "arrays_for", "chosen", "layers", "native", "programs", "rules", "traces"]
 
 SUPPORTED = ("tensorflow", "jax", "torch")
 
@@ -26,7 +26,7 @@ def native(part: str) -> ModuleType | None:
     return importlib.import_module(f"{__name__}.{backend}.{part}")
 
 
-def _chosen(part: str) -> SimpleNamespace:
+def chosen(part: str) -> SimpleNamespace:
     """The names of a part: the portable definitions, but for those that the active backend has its own of."""
     portable = importlib.import_module(f"{__name__}.portable.{part}")
     replaced = native(part)
@@ -49,12 +49,12 @@ def _symbolic_too(name: str, chosen: Callable[..., Any], defined: Callable[..., 
 
 def _chosen_layers() -> SimpleNamespace:
     portable = importlib.import_module(f"{__name__}.portable.layers")
-    chosen = vars(_chosen("layers"))
-    return SimpleNamespace(**{n: _symbolic_too(n, f, getattr(portable, n)) for n, f in chosen.items()})
+    parts = vars(chosen("layers"))
+    return SimpleNamespace(**{n: _symbolic_too(n, f, getattr(portable, n)) for n, f in parts.items()})
 
 
 layers = _chosen_layers()
-rules = _chosen("rules")
-programs = _chosen("programs")
-traces = _chosen("traces")
-arrays_for = _chosen("arrays").arrays_for
+rules = chosen("rules")
+programs = chosen("programs")
+traces = chosen("traces")
+arrays_for = chosen("arrays").arrays_for

@@ -98,7 +98,7 @@ def warn_if_narrower(asked_and_given: Sequence[tuple[Any, Any]]) -> None:
     ]
     if any(asked == "float64" != given for asked, given in names):
         warnings.warn(
-            "float64 was asked for, but JAX computes in float32: set `jax.config.update('jax_enable_x64', "
-            "True)` before anything else.",
+            "float64 was asked for, but JAX computes in float32: call `keras_addons_l6.enable_float64()`, which sets "
+            "`jax_enable_x64`, before anything else.",
             stacklevel=2,
         )

@@ -1,0 +1,6 @@
+"""What true float64 needs of torch: nothing beyond Keras's promotion, for its own operations keep every digit."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+EXACT: Mapping[str, Callable[[Any], Any]] = {}
