@@ -1,4 +1,4 @@
-"""What Keras 3 leaves out: layers, optimizers, L-BFGS and BatchNorm folding."""
+"""What Keras 3 leaves out: layers, optimizers, L-BFGS, BatchNorm folding and watching a training."""
 
 import importlib as _importlib
 import typing as _typing
@@ -26,6 +26,7 @@ if _typing.TYPE_CHECKING:
         inspect_batch_norm,
         verify_folding,
     )
+    from keras_addons_l6.health import TrainingHealth
     from keras_addons_l6.precision import disable_float64, enable_float64, float64
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ __all__ = [
     "RMSProp",
     "StopWhenConverged",
     "Swish",
+    "TrainingHealth",
     "disable_float64",
     "enable_float64",
     "export_folded",
@@ -62,6 +64,7 @@ __all__ = [
 # Imported on first use: unlike the classes above, these register nothing with Keras.
 _LATER = {
     "FoldingError": "folding",
+    "TrainingHealth": "health",
     "disable_float64": "precision",
     "enable_float64": "precision",
     "export_folded": "folding",
@@ -82,4 +85,4 @@ def __getattr__(name: str) -> _typing.Any:
 
 def __dir__() -> list[str]:
     """The public names and the rooms, whether imported yet or not."""
-    return sorted({*__all__, "__version__", "compat", "folding", "layers", "optimizers"})
+    return sorted({*__all__, "__version__", "compat", "folding", "health", "layers", "optimizers"})

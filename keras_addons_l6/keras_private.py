@@ -30,6 +30,7 @@ __all__ = [
     "compute_in",
     "converts_inputs",
     "default_policy",
+    "direct_sublayers",
     "gradient_accumulators",
     "has_operation",
     "in_stateless_scope",
@@ -496,6 +497,11 @@ def sublayers(layer: keras.Operation) -> list[keras.Layer]:
     if not isinstance(layer, keras.Layer):
         return []
     return _of(layer, "_flatten_layers")(include_self=False, recursive=True)
+
+
+def direct_sublayers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers that a layer holds itself; only models make them public."""
+    return _of(layer, "_flatten_layers")(include_self=False, recursive=False)
 
 
 def takes_training(operation: keras.Operation) -> bool:

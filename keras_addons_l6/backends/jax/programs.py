@@ -7,7 +7,10 @@ import jax
 import numpy as np
 from jax.extend.core import Jaxpr, Literal, jaxpr_as_fun
 
+from keras_addons_l6.backends.jax import private
 from keras_addons_l6.backends.portable.programs import NO_GRADIENT
+
+of_one_program = private.of_one_trace
 
 
 def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:

@@ -1,11 +1,23 @@
 """What a run of L-BFGS needs of a backend: here nothing is compiled, and nothing has a gradient."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+from keras import ops
 
-__all__ = ["NO_GRADIENT", "argument", "compile_program", "outside_compiler", "repeat", "value_and_gradient"]
+__all__ = [
+    "NO_GRADIENT",
+    "argument",
+    "beside_training",
+    "compile_program",
+    "of_one_program",
+    "outside_compiler",
+    "repeat",
+    "value_and_gradient",
+    "value_of",
+]
 
 NO_GRADIENT = (
     "The loss does not depend on what is to be minimized over, as far as differentiation can tell, so it has no gradient. Look "
@@ -37,6 +49,11 @@ def value_and_gradient(fun: Callable[..., Any], part: bool = False) -> Callable[
     )
 
 
+def value_of(variable: keras.Variable) -> Any:
+    """A variable's value as a program takes it."""
+    return ops.convert_to_tensor(variable)
+
+
 def repeat(condition: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
     """Apply `body` while `condition` holds."""
     while condition(carry):
@@ -47,3 +64,14 @@ def repeat(condition: Callable[[Any], Any], body: Callable[[Any], Any], carry: A
 def outside_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function itself: the compiler takes it like any other."""
     return function
+
+
+def beside_training() -> contextlib.AbstractContextManager[Any]:
+    """What a look at a model runs in, so that the training's random numbers are those that it would have drawn."""
+    return contextlib.nullcontext()
+
+
+def of_one_program(value: Any, others: Iterable[Any]) -> bool:
+    """Whether a tensor belongs to the program that others belong to, not to a loop or branch inside it."""
+    del value, others
+    return True

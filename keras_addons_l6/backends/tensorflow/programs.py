@@ -1,6 +1,6 @@
 """What a compiled run of L-BFGS needs of TensorFlow."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -60,6 +60,17 @@ def complete(gradients: Sequence[Any], x: Sequence[Any], part: bool = False) -> 
     ]
 
 
+def value_of(variable: Any) -> Any:
+    """A variable's value as a program takes it: Keras takes a variable for a tensor already, a tape does not."""
+    return tf.convert_to_tensor(variable.value)
+
+
 def repeat(condition: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
     """Apply `body` while `condition` holds."""
     return tf.while_loop(condition, lambda carry: (body(carry),), (carry,))[0]
+
+
+def of_one_program(value: Any, others: Iterable[Any]) -> bool:
+    """Whether a tensor belongs to the graph that others belong to, not to a loop or branch inside it."""
+    graph = getattr(value, "graph", None)  # an eager tensor has none
+    return graph is None or any(getattr(other, "graph", None) is graph for other in others)

@@ -1,6 +1,7 @@
 """What a run of L-BFGS needs of torch: nothing is compiled."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -32,3 +33,18 @@ def value_and_gradient(fun: Callable[..., Any], part: bool = False) -> Callable[
 def outside_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, run as it stands within `torch.compile`, which would take minutes over its many small operations."""
     return torch.compiler.disable(function)
+
+
+@contextlib.contextmanager
+def beside_training() -> Iterator[None]:
+    """What a look at a model runs in: without gradients but those asked for, and torch's generators as they were."""
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    states = torch.cuda.get_rng_state_all() if cuda else []
+    cpu = torch.get_rng_state()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(states)
