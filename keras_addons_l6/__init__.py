@@ -1,10 +1,11 @@
-"""What Keras 3 leaves out: layers, optimizers, L-BFGS, BatchNorm folding and watching a training."""
+"""What Keras 3 leaves out: layers, optimizers, quasi-Newton methods, BatchNorm folding and watching a training."""
 
 import importlib as _importlib
 import typing as _typing
 
 from keras_addons_l6.layers import SELU, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, PReLU, Swish
 from keras_addons_l6.optimizers import (
+    BFGS,
     LBFGS,
     AdaGrad,
     Adam,
@@ -32,6 +33,7 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BFGS",
     "LBFGS",
     "SELU",
     "AdaGrad",

@@ -41,6 +41,8 @@ ROWS = [
     Quick("tests/export/test_layers.py", ("tensorflow",), one_in=5),
     # L-BFGS's path is the same everywhere (TestPath holds it to that); torch compiles nothing
     Quick("tests/optimizers/quasi_newton/test_problems.py", ("torch",)),
+    Quick("tests/optimizers/quasi_newton/test_bfgs.py", ("torch",), one_in=3),
+    Quick("tests/optimizers/quasi_newton/test_inverse_hessian.py", ("torch",), one_in=4),
     Quick("tests/properties/test_lbfgs_runs.py", ("torch",), one_in=5),
 ]
 

@@ -17,6 +17,7 @@ LAYERS = [getattr(layers, name) for name in layers.__all__]
 OPTIMIZERS = [
     getattr(optimizers, name) for name in ("Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS")
 ]
+CLASSES = [*LAYERS, *OPTIMIZERS, optimizers.BFGS]
 CALLBACKS_AND_BASE = {
     layers.PReLU: ["dtype", "name"],
     optimizers.Adam: [
@@ -72,7 +73,7 @@ def constructions(seed):
     """Draw a class and one to three of its arguments with any values."""
     random = np.random.default_rng(seed)
     for _ in range(CONSTRUCTIONS):
-        cls = (LAYERS + OPTIMIZERS)[random.integers(len(LAYERS) + len(OPTIMIZERS))]
+        cls = CLASSES[random.integers(len(CLASSES))]
         known = arguments_of(cls)
         names = random.choice(known, min(len(known), random.integers(1, 4)), replace=False)
         yield cls, {str(name): VALUES[random.integers(len(VALUES))] for name in names}
@@ -158,6 +159,8 @@ WRONG_NAMES = [
     (optimizers.LBFGS, {"tolerance_grad": 1e-7}, "`gradient_tolerance`"),
     (optimizers.LBFGS, {"tolerance_change": 1e-9}, "`change_tolerance`"),
     (optimizers.LBFGS, {"maxcor": 10}, "`history_size`"),
+    (optimizers.BFGS, {"tolerance_grad": 1e-7}, "`gradient_tolerance`"),
+    (optimizers.BFGS, {"lr": 0.1}, "`learning_rate`"),
     (optimizers.LBFGS, {"max_iter": 20}, "`max_iterations` to `fit_full_batch`"),
     (optimizers.LBFGS, {"line_search_fn": "strong_wolfe"}, "part of the method"),
     (optimizers.minimize, {**LINE, "gtol": 1e-5}, "`gradient_tolerance`"),

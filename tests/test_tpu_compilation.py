@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from keras_addons_l6 import layers, optimizers
 from keras_addons_l6.backends import arrays_for
 from keras_addons_l6.optimizers.quasi_newton import iteration, programs
+from keras_addons_l6.optimizers.quasi_newton.pairs import LimitedMemory
 
 MEBIBYTE = 2**20
 CHIPS = (1, 4)
@@ -109,7 +110,11 @@ def train_step_state(model):
 
 
 def optimizers_to_train_with():
-    return {**FIRST_ORDER, "LBFGS": lambda: optimizers.LBFGS(history_size=3)}
+    return {
+        **FIRST_ORDER,
+        "LBFGS": lambda: optimizers.LBFGS(history_size=3),
+        "BFGS": lambda: optimizers.BFGS(),
+    }
 
 
 def test_a_program_that_calls_the_host_is_noticed(topology):
@@ -169,7 +174,7 @@ def test_the_whole_lbfgs_loop(topology, chips):
         return value, (gradient,), extra
 
     start = (jnp.zeros((PARAMETERS,), jnp.float32),)
-    settings = iteration.Settings(history_size=8)  # whole tiles
+    settings = iteration.Settings(curvature=LimitedMemory(8))  # whole tiles
     arrays = arrays_for(start)
     carry = programs.Carry(iteration.init(arrays, settings, start), start, ())
     limits = programs.on_device(programs.Limits(100, 50, 1e-5, 0.0), arrays)

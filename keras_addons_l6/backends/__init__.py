@@ -13,7 +13,17 @@ from typing import Any
 
 import keras
 
-__all__ = ["SUPPORTED", "arrays_for", "chosen", "layers", "native", "programs", "rules", "traces"]
+__all__ = [
+    "SUPPORTED",
+    "arrays_for",
+    "chosen",
+    "layers",
+    "native",
+    "programs",
+    "rules",
+    "traces",
+    "widest_real",
+]
 
 SUPPORTED = ("tensorflow", "jax", "torch")
 
@@ -58,3 +68,4 @@ rules = chosen("rules")
 programs = chosen("programs")
 traces = chosen("traces")
 arrays_for = chosen("arrays").arrays_for
+widest_real = chosen("arrays").widest_real

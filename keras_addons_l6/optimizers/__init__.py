@@ -5,6 +5,7 @@ from keras_addons_l6.optimizers.adam import Adam
 from keras_addons_l6.optimizers.adamw import AdamW
 from keras_addons_l6.optimizers.nesterov import Nesterov
 from keras_addons_l6.optimizers.quasi_newton import (
+    BFGS,
     LBFGS,
     MinimizeResult,
     StopWhenConverged,
@@ -14,6 +15,7 @@ from keras_addons_l6.optimizers.quasi_newton import (
 from keras_addons_l6.optimizers.rmsprop import RMSProp
 
 __all__ = [
+    "BFGS",
     "LBFGS",
     "AdaGrad",
     "Adam",

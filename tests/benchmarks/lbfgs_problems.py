@@ -53,9 +53,12 @@ def our_run(objective: Objective, start: np.ndarray, dtype: str, with_values: bo
     """The method of this package, driven by hand."""
     from keras_addons_l6.backends.portable.arrays import NumpyArrays
     from keras_addons_l6.optimizers.quasi_newton import iteration
+    from keras_addons_l6.optimizers.quasi_newton.pairs import LimitedMemory
 
     arrays, trial = NumpyArrays(dtype), (start.astype(dtype),)
-    settings = iteration.Settings(HISTORY, TOLERANCE, change_tolerance=0.0, max_evaluations=MOST)
+    settings = iteration.Settings(
+        LimitedMemory(HISTORY), TOLERANCE, change_tolerance=0.0, max_evaluations=MOST
+    )
     state = iteration.init(arrays, settings, trial)
     while iteration.read(state, "status") in iteration.ACTIVE:
         value, gradient = objective(trial[0])

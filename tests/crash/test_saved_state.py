@@ -14,7 +14,7 @@ from keras_addons_l6.optimizers import saved_state
 # Keras turns a torch or JAX variable into an array in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 
-NAMES = ["Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS"]
+NAMES = ["Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS", "BFGS"]
 TWINS = {
     "Nesterov": lambda: keras.optimizers.SGD(0.02, momentum=0.9, nesterov=True),
     "AdaGrad": lambda: keras.optimizers.Adagrad(0.02),

@@ -14,8 +14,9 @@ import numpy as np
 from keras_addons_l6 import layers, optimizers
 
 SAMPLES, BATCHES, EPOCHS = 48, 4, 6
-# L-BFGS takes one step an epoch: more epochs, so that most kills fall between the trials of a search.
-LBFGS_EPOCHS = 24
+FULL_BATCH = ("LBFGS", "BFGS")
+# They take one step an epoch: more epochs, so that most kills fall between the trials of a search.
+FULL_BATCH_EPOCHS = 24
 OPTIMIZERS = {
     "Nesterov": lambda: optimizers.Nesterov(0.02),
     "AdaGrad": lambda: optimizers.AdaGrad(0.05),
@@ -23,12 +24,13 @@ OPTIMIZERS = {
     "Adam": lambda: optimizers.Adam(0.01, amsgrad=True),
     "AdamW": lambda: optimizers.AdamW(0.01, decouple_lr=True),
     "LBFGS": lambda: optimizers.LBFGS(),
+    "BFGS": lambda: optimizers.BFGS("self_scaled_broyden"),
 }
 
 
 def steps(name):
     """How many train steps an undisturbed training of this optimizer takes."""
-    return LBFGS_EPOCHS if name == "LBFGS" else EPOCHS * BATCHES
+    return FULL_BATCH_EPOCHS if name in FULL_BATCH else EPOCHS * BATCHES
 
 
 class KillAt(keras.callbacks.Callback):
@@ -51,8 +53,8 @@ class KillAt(keras.callbacks.Callback):
 
 
 def network(name):
-    """A small network with every kind of state; without what depends on batches or kinks under L-BFGS."""
-    smooth = name == "LBFGS"
+    """A small network with every kind of state; without what depends on batches or kinks on a full batch."""
+    smooth = name in FULL_BATCH
     between = [] if smooth else [layers.BatchNorm(), layers.PReLU()]
     activation = "tanh" if smooth else None
     return keras.Sequential(
@@ -68,13 +70,13 @@ def train(name, directory, points):
     random = np.random.default_rng(8)
     x = random.normal(size=(SAMPLES, 6)).astype("float32")
     y = np.sin(x[:, :1] + x[:, 1:2] ** 2).astype("float32")
-    steps_per_epoch = 1 if name == "LBFGS" else BATCHES
+    steps_per_epoch = 1 if name in FULL_BATCH else BATCHES
     model.fit(
         x,
         y,
         batch_size=SAMPLES // steps_per_epoch,
         shuffle=False,
-        epochs=LBFGS_EPOCHS if name == "LBFGS" else EPOCHS,
+        epochs=FULL_BATCH_EPOCHS if name in FULL_BATCH else EPOCHS,
         verbose=0,
         callbacks=[
             keras.callbacks.BackupAndRestore(directory / f"backup_{name}"),

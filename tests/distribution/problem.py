@@ -19,6 +19,7 @@ OPTIMIZERS = {
     "Adam": lambda: optimizers.Adam(0.01, amsgrad=True),
     "AdamW": lambda: optimizers.AdamW(0.01),
     "LBFGS": lambda: optimizers.LBFGS(),
+    "BFGS": lambda: optimizers.BFGS("self_scaled_broyden"),
 }
 
 

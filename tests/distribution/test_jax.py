@@ -19,7 +19,7 @@ def trainings(request):
 
 def test_every_optimizer_and_batch_norm_take_the_single_device_path(trainings):
     _, results = trainings
-    assert set(results) == {"Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS", "BatchNorm"}
+    assert set(results) == {"Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS", "BFGS", "BatchNorm"}
     for name, result in results.items():
         worker.assert_same_path(name, result)
 

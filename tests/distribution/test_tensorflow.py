@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_mirrored_on_two_devices_with_every_optimizer_and_synchronized_batch_norm():
     (results,) = worker.run("tensorflow_mirrored")
-    assert set(results) == {"Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS", "BatchNorm"}
+    assert set(results) == {"Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS", "BFGS", "BatchNorm"}
     for name, result in results.items():
         worker.assert_same_path(name, result)
 
@@ -26,7 +26,7 @@ def test_two_workers_with_every_optimizer():
         for i in (0, 1)
     ]
     first, second = worker.run("tensorflow_worker", environments=environments)
-    assert set(first) == {"Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS"}
+    assert set(first) == {"Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS", "BFGS"}
     for name, result in first.items():
         worker.assert_same_path(name, result)
         assert result["spread"] == second[name]["spread"], f"{name}: the workers' weights differ"

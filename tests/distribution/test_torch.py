@@ -17,7 +17,7 @@ def test_two_processes_with_every_optimizer():
         "GLOO_SOCKET_IFNAME": "lo",
     }
     first, second = worker.run("torch_processes", environments=[{**loopback, "RANK": rank} for rank in "01"])
-    assert set(first) == {"Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS"}
+    assert set(first) == {"Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS", "BFGS"}
     for name, result in first.items():
         worker.assert_same_path(name, result)
         assert result["spread"] == second[name]["spread"], f"{name}: the processes' weights differ"

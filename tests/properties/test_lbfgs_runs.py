@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keras_addons_l6.backends.portable.arrays import NumpyArrays
 from keras_addons_l6.optimizers.quasi_newton import iteration, line_search
 from keras_addons_l6.optimizers.quasi_newton.iteration import Settings
-from keras_addons_l6.optimizers.quasi_newton.pairs import History, store
+from keras_addons_l6.optimizers.quasi_newton.pairs import History, LimitedMemory, store
 from tests.reference import lbfgs as reference
 
 ARRAYS = NumpyArrays("float64")
@@ -179,11 +179,11 @@ def test_rosenbrock_in_about_as_many_evaluations_as_scipy(start, evaluations):
 
 
 def test_history_holds_no_more_than_its_size_and_forgets_the_oldest():
-    evaluations = run(rosenbrock, np.array([-1.2, 1.0] * 3), Settings()._replace(history_size=4))
+    evaluations = run(rosenbrock, np.array([-1.2, 1.0] * 3), Settings(curvature=LimitedMemory(4)))
     assert max(e.read("pairs") for e in evaluations) == 4
     last, *before = reversed(accepted(evaluations)[-6:])
     newest = last.x - before[0].x
-    held = [np.linalg.norm(row - newest) for row in last.state.rings[0][:4]]
+    held = [np.linalg.norm(row - newest) for row in last.state.memory.rings[0][:4]]
     assert min(held) <= 1e-12 * max(1.0, np.linalg.norm(last.x))
 
 
@@ -206,7 +206,7 @@ def test_a_step_whose_value_rose_is_refused_however_flat_its_end():
 @pytest.mark.parametrize(("curvature", "kept"), [(1.0, True), (1e-3, True), (0.0, False), (-1.0, False)])
 def test_only_pairs_of_positive_curvature_are_kept(curvature, kept):
     state = iteration.init(ARRAYS, Settings(), [np.zeros(3)])
-    history = History(state.rings, state.products, 1.0, 0, 0)
+    history = History(*state.memory, 1.0, 0, 0)
     s = np.array([1.0, 0.0, 0.0])
     history, stored = store(ARRAYS, history, [s], [curvature * s + [0.0, 1.0, 0.0]], np.bool_(True))
     assert (bool(stored), int(history.pairs)) == (kept, int(kept))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from keras_addons_l6.backends.portable import Tensor
-from keras_addons_l6.backends.portable.arrays import KerasArrays, Scalar, Small, widest
+from keras_addons_l6.backends.portable.arrays import KerasArrays, Scalar, Small, rows_at_once, widest
 
 FULL = jax.lax.Precision.HIGHEST  # else accelerators round float32 factors to bfloat16 or TF32
 
@@ -29,6 +29,18 @@ class JaxArrays(KerasArrays):
     def combine(self, coefficients: Small, ring: Tensor) -> Tensor:
         """The sum of a ring's rows times their coefficients, in full precision."""
         return jnp.tensordot(coefficients.astype(ring.dtype), ring, axes=1, precision=FULL)
+
+    def _rows_at_once(self, n: int) -> int:
+        return rows_at_once(n) if jax.default_backend() == "cpu" else n
+
+    def _times(self, matrix: Tensor, vector: Tensor) -> Tensor:
+        """A matrix times a vector, in full precision."""
+        return jnp.dot(matrix, vector, precision=FULL)
+
+
+def widest_real(tensors: Sequence[Tensor]) -> str:
+    """The widest dtype that JAX has: float64 has to be switched on."""
+    return "float64" if jax.config.jax_enable_x64 else "float32"
 
 
 def arrays_for(tensors: Sequence[Tensor]) -> KerasArrays:

@@ -7,6 +7,7 @@ arithmetic costs less than a call to the backend. `arrays_for` picks, and a back
 
 import contextlib
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -16,7 +17,18 @@ import numpy as np
 
 from keras_addons_l6.backends.portable import Tensor
 
-__all__ = ["Count", "KerasArrays", "NumpyArrays", "Real", "Scalar", "Small", "arrays_for", "widest"]
+__all__ = [
+    "Count",
+    "KerasArrays",
+    "NumpyArrays",
+    "Real",
+    "Scalar",
+    "Small",
+    "arrays_for",
+    "rows_at_once",
+    "widest",
+    "widest_real",
+]
 
 Scalar = Any
 Real = Annotated[Scalar, float]  # what a record's field holds, which decides where the record is packed
@@ -174,6 +186,76 @@ class NumpyArrays:
             ring[index] = row
         return ring
 
+    def with_real(self, real: str) -> "NumpyArrays":
+        """The operations with scalars and small arrays of another dtype."""
+        return self if real == self.real else type(self)(real)
+
+    def flat(self, vectors: Sequence[Tensor]) -> Tensor:
+        """A list of tensors as one vector of dtype `real`."""
+        return np.concatenate([x.reshape(-1).astype(self.real, copy=False) for x in vectors])
+
+    def shaped(self, vector: Tensor, like: Sequence[Tensor]) -> Sequence[Tensor]:
+        """A vector as a list of tensors with the shapes and dtypes of others."""
+        pieces = zip(_cuts(like), like, strict=True)
+        return tuple(vector[a:b].reshape(x.shape).astype(x.dtype) for (a, b), x in pieces)
+
+    def stacked(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Vectors as the rows of a matrix."""
+        return np.stack(vectors)
+
+    def updated_products(
+        self,
+        matrix: Tensor,
+        vectors: Tensor,
+        weights: Sequence[Scalar],
+        factors: Sequence[Tensor],
+        wanted: Scalar,
+    ) -> Sequence[Tensor]:
+        """A matrix after a symmetric update of low rank, and its products with vectors, in one pass over memory.
+
+        Args:
+            matrix: (n, n), written in place where that is possible.
+            vectors: (k, n).
+            weights: c, e and k signs: the matrix becomes c matrix + e I + the sum of sign vector vector'; what it
+                holds does not count where c is 0.
+            factors: The vectors that the new matrix is multiplied by.
+            wanted: Whether to do it; else the matrix stays, and the products mean nothing.
+        """
+        if not wanted:
+            return (matrix, *factors)
+        return (matrix, *_pass_in_place(matrix, vectors, weights, factors))
+
+
+BLOCK = 2**18  # numbers of a matrix that are worked on at a time: they stay in a core's cache
+
+
+def rows_at_once(n: int) -> int:
+    """How many rows of n numbers make a block."""
+    return max(1, min(n, BLOCK // max(n, 1)))
+
+
+def _pass_in_place(
+    matrix: np.ndarray, vectors: np.ndarray, weights: Sequence[Scalar], factors: Sequence[np.ndarray]
+) -> np.ndarray:
+    scale, identity, *signs = weights
+    left = (vectors * np.array(signs, vectors.dtype)[:, None]).T
+    n, products = len(matrix), np.empty((len(factors), len(matrix)), matrix.dtype)
+    for start in range(0, n, rows_at_once(n)):
+        rows = slice(start, start + rows_at_once(n))
+        block = left[rows] @ vectors
+        block += scale * matrix[rows] if scale != 0 else 0
+        block[np.arange(len(block)), np.arange(len(block)) + start] += identity
+        matrix[rows] = block
+        for product, factor in zip(products, factors, strict=True):
+            product[rows] = block @ factor
+    return products
+
+
+def _cuts(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Where each tensor begins and ends in the vector of all."""
+    ends = list(itertools.accumulate(math.prod(x.shape) for x in tensors))
+    return list(zip([0, *ends], ends, strict=False))
+
 
 class KerasArrays(NumpyArrays):
     """`keras.ops` for everything; a compiled program decides."""
@@ -305,6 +387,82 @@ class KerasArrays(NumpyArrays):
         old = keras.ops.slice(ring, start, (1, *ring.shape[1:]))
         return keras.ops.slice_update(ring, start, keras.ops.where(keep, row[None], old))
 
+    def flat(self, vectors: Sequence[Tensor]) -> Tensor:
+        """A list of tensors as one vector of dtype `real`."""
+        return keras.ops.concatenate(
+            [keras.ops.cast(keras.ops.reshape(x, (-1,)), self.real) for x in vectors]
+        )
+
+    def shaped(self, vector: Tensor, like: Sequence[Tensor]) -> Sequence[Tensor]:
+        """A vector as a list of tensors with the shapes and dtypes of others."""
+        pieces = zip(_cuts(like), like, strict=True)
+        return tuple(self.cast_like(keras.ops.reshape(vector[a:b], x.shape), x) for (a, b), x in pieces)
+
+    def stacked(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Vectors as the rows of a matrix."""
+        return keras.ops.stack(vectors)
+
+    def updated_products(
+        self,
+        matrix: Tensor,
+        vectors: Tensor,
+        weights: Sequence[Scalar],
+        factors: Sequence[Tensor],
+        wanted: Scalar,
+    ) -> Sequence[Tensor]:
+        """A matrix after an update of low rank, and its products with vectors; XLA writes it in place, block by block.
+
+        Only the blocks are touched: a branch, or a second use of the matrix, would make XLA copy it at each step.
+        """
+        n = matrix.shape[0]
+        rows = self._rows_at_once(n)
+        carried: Sequence[Tensor] = (matrix, *map(keras.ops.zeros_like, factors))
+
+        def blocks(first: int, length: int, count: int, carried: Sequence[Tensor]) -> Sequence[Tensor]:
+            def body(i: Scalar, carried: Sequence[Tensor]) -> Sequence[Tensor]:
+                at = first + i * length
+                return self._updated_block(at, length, vectors, weights, factors, carried)
+
+            wanted_count = keras.ops.where(wanted, *(self._typed(k) for k in (count, 0)))
+            return keras.ops.fori_loop(0, wanted_count, body, tuple(carried))
+
+        carried = blocks(0, rows, n // rows, carried)
+        return blocks(n - n % rows, n % rows, 1, carried) if n % rows else carried
+
+    def _rows_at_once(self, n: int) -> int:
+        return rows_at_once(n)
+
+    def _updated_block(
+        self,
+        at: Scalar,
+        length: int,
+        vectors: Tensor,
+        weights: Sequence[Scalar],
+        factors: Sequence[Tensor],
+        carried: Sequence[Tensor],
+    ) -> Sequence[Tensor]:
+        """What `updated_products` does to `length` rows from row `at`."""
+        ops = keras.ops
+        matrix, *products = carried
+        scale, identity, *signs = weights
+        n, zero = matrix.shape[0], ops.zeros_like(at)
+        block = ops.slice(matrix, (at, zero), (length, n))
+        mine = ops.slice(vectors, (zero, at), (vectors.shape[0], length))
+        block = ops.where(scale == 0, ops.zeros_like(block), scale * block)
+        is_diagonal = _indices(n)[None, :] - _indices(length)[:, None] == at
+        block = block + ops.where(is_diagonal, identity, ops.zeros_like(identity))
+        for k, sign in enumerate(signs):
+            block = block + (sign * mine[k])[:, None] * vectors[k][None, :]
+        products = [
+            ops.slice_update(product, (at,), self._times(block, factor))
+            for product, factor in zip(products, factors, strict=True)
+        ]
+        return (ops.slice_update(matrix, (at, zero), block), *products)
+
+    def _times(self, matrix: Tensor, vector: Tensor) -> Tensor:
+        """A matrix times a vector, multiplied and summed as in `dot`."""
+        return keras.ops.sum(matrix * vector, axis=-1)
+
 
 @functools.cache
 def _indices(length: int) -> np.ndarray:
@@ -315,6 +473,11 @@ def widest(tensors: Sequence[Tensor]) -> str:
     """The widest dtype of the tensors, at least float32: that of scalars."""
     wide = any(keras.backend.standardize_dtype(x.dtype) == "float64" for x in tensors)
     return "float64" if wide else "float32"
+
+
+def widest_real(tensors: Sequence[Tensor]) -> str:
+    """The widest dtype that the backend has where the tensors are."""
+    return "float64"
 
 
 def arrays_for(tensors: Sequence[Tensor]) -> NumpyArrays:

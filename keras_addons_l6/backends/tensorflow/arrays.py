@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_addons_l6.backends.portable import Tensor
-from keras_addons_l6.backends.portable.arrays import KerasArrays, Scalar, Small, widest
+from keras_addons_l6.backends.portable.arrays import KerasArrays, Scalar, Small, rows_at_once, widest
 
 
 def rounds_products() -> bool:
@@ -33,6 +33,16 @@ class TensorFlowArrays(KerasArrays):
         """The ring with a row replaced if `keep`; the old one is gathered: XLA compiles `slice` anew for each index."""
         start = tf.stack([index] + [0] * (len(ring.shape) - 1))
         return keras.ops.slice_update(ring, start, tf.where(keep, row, tf.gather(ring, index))[None])
+
+    def _rows_at_once(self, n: int) -> int:
+        return n if rounds_products() else rows_at_once(n)
+
+    def _times(self, matrix: Tensor, vector: Tensor) -> Tensor:
+        """A matrix times a vector, in full precision."""
+        # Accelerators round float32 factors, and no others.
+        if rounds_products() and matrix.dtype != tf.float64:
+            return super()._times(matrix, vector)
+        return tf.linalg.matvec(matrix, vector)
 
 
 def arrays_for(tensors: Sequence[Tensor]) -> KerasArrays:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from keras_addons_l6.backends.portable import Tensor
-from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small, widest
+from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small, rows_at_once, widest
 
 
 class TorchArrays(NumpyArrays):
@@ -82,6 +82,30 @@ class TorchArrays(NumpyArrays):
             ring[int(index)] = row
         return ring
 
+    def flat(self, vectors: Sequence[Tensor]) -> Tensor:
+        """A list of tensors as one vector of dtype `real`."""
+        return torch.cat([x.reshape(-1).to(getattr(torch, self.real)) for x in vectors])
+
+    def shaped(self, vector: Tensor, like: Sequence[Tensor]) -> Sequence[Tensor]:
+        """A vector as a list of tensors with the shapes and dtypes of others."""
+        pieces = torch.split(vector, [x.numel() for x in like])
+        return tuple(piece.reshape(x.shape).to(x.dtype) for piece, x in zip(pieces, like, strict=True))
+
+    def stacked(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Vectors as the rows of a matrix."""
+        return torch.stack(list(vectors))
+
+    def updated_products(
+        self,
+        matrix: Tensor,
+        vectors: Tensor,
+        weights: Sequence[Scalar],
+        factors: Sequence[Tensor],
+        wanted: Scalar,
+    ) -> Sequence[Tensor]:
+        """A matrix after an update of low rank, in place, and its products with vectors."""
+        return (matrix, *(pass_in_place(matrix, vectors, weights, factors) if wanted else factors))
+
 
 class SharedArrays(NumpyArrays):
     """NumPy on the memory of torch's tensors: a call costs a third of torch's, and few components need no threads."""
@@ -106,6 +130,41 @@ class SharedArrays(NumpyArrays):
         """A NumPy array's memory as a tensor."""
         return torch.from_numpy(np.asarray(x))  # NumPy makes scalars of arrays without axes
 
+    def updated_products(
+        self,
+        matrix: np.ndarray,
+        vectors: np.ndarray,
+        weights: Sequence[Scalar],
+        factors: Sequence[np.ndarray],
+        wanted: Scalar,
+    ) -> Sequence[np.ndarray]:
+        """A matrix after an update of low rank, in place, and its products; by torch, which needs no second matrix."""
+        if not wanted:
+            return (matrix, *factors)
+        of_matrix, of_vectors, *of_factors = (torch.from_numpy(x) for x in (matrix, vectors, *factors))
+        return (matrix, *pass_in_place(of_matrix, of_vectors, weights, of_factors).numpy())
+
+
+def pass_in_place(
+    matrix: torch.Tensor, vectors: torch.Tensor, weights: Sequence[Scalar], factors: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """What `updated_products` does, written into the matrix: the products, one a row."""
+    scale, identity, *signs = map(float, weights)
+    n, products = len(matrix), matrix.new_empty((len(factors), len(matrix)))
+    size = rows_at_once(n) if matrix.is_cpu else n
+    for start in range(0, n, size):
+        rows = slice(start, start + size)
+        block = matrix[rows]
+        block.mul_(scale) if scale else block.zero_()
+        # Not by `addmm`, which adds in another order above the diagonal than below it.
+        for sign, vector in zip(signs, vectors, strict=True):
+            block.addcmul_(vector[rows, None], vector[None], value=sign)
+        if identity:
+            block.diagonal(start).add_(identity)
+        for product, factor in zip(products, factors, strict=True):
+            torch.mv(block, factor, out=product[rows])
+    return products
+
 
 def on_host(x: Any) -> np.ndarray:
     """A tensor, or what is a NumPy array already, in NumPy."""
@@ -120,6 +179,13 @@ def arrays_for(tensors: Sequence[Tensor]) -> NumpyArrays:
     real = widest(tensors)
     few = sum(math.prod(x.shape) for x in tensors) <= SHARED
     return SharedArrays(real) if few and all(map(_is_numpy_like, tensors)) else TorchArrays(real)
+
+
+def widest_real(tensors: Sequence[Tensor]) -> str:
+    """The widest dtype that torch has on the tensors' device."""
+    return (
+        "float32" if any(keras.ops.convert_to_tensor(x).device.type == "mps" for x in tensors) else "float64"
+    )
 
 
 def _is_numpy_like(x: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""What L-BFGS accepts: its arguments, and the variables it can train."""
+"""What quasi-Newton methods accept: its arguments, and the variables it can train."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_addons_l6.argument_checks import check_names, count, names_of, number, shown
+from keras_addons_l6.argument_checks import check_names, count, names_of, number, refuse, shown
 from keras_addons_l6.optimizers.base_arguments import check_no_parameters
 from keras_addons_l6.optimizers.quasi_newton.iteration import Settings
 from keras_addons_l6.optimizers.quasi_newton.slots import path_of
@@ -21,21 +21,21 @@ _REFUSED: dict[str, tuple[Any, str]] = {
         None,
         "put the penalty into the loss, with `kernel_regularizer=keras.regularizers.L2(...)`",
     ),
-    "use_ema": (False, "L-BFGS has no noise to average out; leave it out"),
-    "ema_momentum": (0.99, "L-BFGS has no noise to average out; leave it out"),
-    "ema_overwrite_frequency": (None, "L-BFGS has no noise to average out; leave it out"),
+    "use_ema": (False, "a full batch has no noise to average out; leave it out"),
+    "ema_momentum": (0.99, "a full batch has no noise to average out; leave it out"),
+    "ema_overwrite_frequency": (None, "a full batch has no noise to average out; leave it out"),
 }
 
 
 def check_base(owner: type, given: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for an argument that L-BFGS refuses, `UnknownArgumentError` for one no optimizer has."""
+    """Raise `ValueError` for an argument that quasi-Newton methods refuse, `UnknownArgumentError` for one no optimizer has."""
     check_names(owner.__name__, given.keys() - _REFUSED.keys(), names_of(owner))
     for name, value in given.items():
         default, instead = _REFUSED[name]
         # By type first: an array compared with a number is no truth value.
         if value is not None and (type(value) is not type(default) or value != default):
             raise ValueError(
-                f"LBFGS takes no `{name}`: the gradient or the weights would no longer be those of the loss, "
+                f"{owner.__name__} takes no `{name}`: the gradient or the weights would no longer be those of the loss, "
                 f"and its curvature pairs false. Received: {name}={shown(value)}. Instead: {instead}."
             )
 
@@ -43,13 +43,12 @@ def check_base(owner: type, given: Mapping[str, Any]) -> None:
 def settings_from(
     owner: str,
     *,
-    history_size: int,
     gradient_tolerance: float,
     change_tolerance: float,
     learning_rate: float = 1.0,
     max_line_search_steps: int = 20,
 ) -> Settings:
-    """The method's settings.
+    """The method's settings, but for its curvature.
 
     Raises:
         ValueError: for an argument out of range, naming it and the value.
@@ -62,7 +61,6 @@ def settings_from(
             "Leave it at 1.0."
         )
     return Settings(
-        history_size=count(owner, "history_size", history_size),
         gradient_tolerance=number(owner, "gradient_tolerance", gradient_tolerance, low=0.0),
         change_tolerance=number(owner, "change_tolerance", change_tolerance, low=0.0),
         max_line_search_steps=count(owner, "max_line_search_steps", max_line_search_steps),
@@ -70,24 +68,24 @@ def settings_from(
     )
 
 
-def check_parameters(parameters: Sequence[Any]) -> None:
-    """Raise `ValueError` for variables L-BFGS cannot train, and warn where float64 is not what it says."""
+def check_parameters(owner: str, parameters: Sequence[Any]) -> None:
+    """Raise `ValueError` for variables that the method cannot train, and warn where float64 is not what it says."""
     constrained = [path_of(v) for v in parameters if getattr(v, "constraint", None) is not None]
     if constrained:
         raise ValueError(
-            "LBFGS cannot train variables with a constraint: projecting them after a step falsifies its "
+            f"{owner} cannot train variables with a constraint: projecting them after a step falsifies its "
             f"curvature pairs. Constrained: {constrained}. Remove the constraint, or build it into the layer "
             "(a weight `ops.softplus(w)` is positive for any w), or train with a first-order optimizer."
         )
     overwritten = [path_of(v) for v in parameters if getattr(v, "overwrite_with_gradient", False)]
     if overwritten:
         raise ValueError(
-            "LBFGS cannot train variables that are overwritten by their gradients, as float8 training has: "
+            f"{owner} cannot train variables that are overwritten by their gradients, as float8 training has: "
             f"{overwritten}. Train in float32."
         )
     whole = [path_of(v) for v in parameters if "float" not in keras.backend.standardize_dtype(v.dtype)]
     if whole:
-        raise ValueError(f"LBFGS trains real floating-point variables only. Received: {whole}.")
+        raise ValueError(f"{owner} trains real floating-point variables only. Received: {whole}.")
     warn_if_narrower([(v.dtype, v.value.dtype) for v in parameters if isinstance(v, keras.Variable)])
 
 
@@ -101,4 +99,22 @@ def warn_if_narrower(asked_and_given: Sequence[tuple[Any, Any]]) -> None:
             "float64 was asked for, but JAX computes in float32: call `keras_addons_l6.enable_float64()`, which sets "
             "`jax_enable_x64`, before anything else.",
             stacklevel=2,
+        )
+
+
+def checked_update(owner: str, argument: str, value: Any, known: Sequence[str]) -> str:
+    """A method's name, if it is one of those known."""
+    if not isinstance(value, str) or value not in known:
+        refuse(owner, argument, value, f"one of {', '.join(map(repr, known))}")
+    return value
+
+
+def check_size(owner: str, n: int, dtype: str, max_memory: int, instead: str) -> None:
+    """Raise `ValueError` where a dense inverse Hessian of n rows needs more than `max_memory` bytes."""
+    need = n * n * (8 if dtype == "float64" else 4)
+    if need > max_memory:
+        raise ValueError(
+            f"{owner} keeps a dense inverse Hessian, which for n = {n:,} parameters takes {need:,} bytes "
+            f"({need / 2**30:.1f} GiB) in {dtype}; `max_memory` is {max_memory:,}. Use {instead}, which keeps pairs of "
+            "vectors, or raise `max_memory`."
         )

@@ -10,14 +10,14 @@ from keras import ops
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.keras_private import optimizers_inside
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
-from keras_addons_l6.optimizers.quasi_newton.lbfgs import LBFGS
+from keras_addons_l6.optimizers.quasi_newton.optimizer import QuasiNewton
 from keras_addons_l6.optimizers.quasi_newton.randomness import RandomStates
 
-__all__ = ["FiniteValues", "StopWhenConverged", "lbfgs_of"]
+__all__ = ["FiniteValues", "StopWhenConverged", "quasi_newton_of"]
 
 
 class StopWhenConverged(keras.callbacks.Callback):
-    """Ends `fit` when the model's `LBFGS` has converged, stalled or failed, and says which.
+    """Ends `fit` when the model's `LBFGS` or `BFGS` has converged, stalled or failed, and says which.
 
     After each epoch it adds to the logs, so that the progress bar and the history show them:
     `iterations_accepted`, `evaluations` and `gradient_norm`, the largest component at the accepted point.
@@ -36,7 +36,7 @@ class StopWhenConverged(keras.callbacks.Callback):
         verbose: 1 prints a line on why `fit` ended; 0 nothing; "auto" does what `fit` was told.
 
     Raises:
-        ValueError: in `fit`, where the model's optimizer is no `LBFGS`, or the loss or gradient at the start
+        ValueError: in `fit`, where the model's optimizer is neither `LBFGS` nor `BFGS`, or the loss or gradient at the start
             is not finite.
 
     Example:
@@ -71,7 +71,7 @@ class StopWhenConverged(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the optimizer, and check what an epoch is made of."""
-        self._optimizer = lbfgs_of(self.model)
+        self._optimizer = quasi_newton_of(self.model)
         self._check_batches(self._optimizer.gradient_accumulation_steps or 1)
         self.status, self._in_fit, self._epoch = None, True, 0
         self._random_states: RandomStates | None = RandomStates(self.model)
@@ -180,17 +180,17 @@ class FiniteValues:
         return [ops.copy(ops.convert_to_tensor(v)) for v in self._variables]
 
 
-def lbfgs_of(model: Any) -> LBFGS:
-    """The model's `LBFGS`, unwrapped.
+def quasi_newton_of(model: Any) -> QuasiNewton:
+    """The model's `LBFGS` or `BFGS`, unwrapped.
 
     Raises:
         ValueError: if it has none.
     """
     optimizer = getattr(model, "optimizer", None)
     for candidate in optimizers_inside(optimizer):
-        if isinstance(candidate, LBFGS):
+        if isinstance(candidate, QuasiNewton):
             return candidate
     raise ValueError(
-        f"The model's optimizer must be LBFGS. Received: {optimizer!r}. Compile it with "
+        f"The model's optimizer must be LBFGS or BFGS. Received: {optimizer!r}. Compile it with "
         "`model.compile(optimizer=LBFGS(), loss=...)`."
     )

@@ -1,4 +1,4 @@
-"""`fit_full_batch`: trains a Keras model with its `LBFGS` on all data at once, as one compiled program."""
+"""`fit_full_batch`: trains a Keras model with its `LBFGS` or `BFGS` on all data at once, as one compiled program."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from keras_addons_l6.optimizers.quasi_newton.full_batch_loss import FullBatch
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
 from keras_addons_l6.optimizers.quasi_newton.iteration import MESSAGES, STOPPED_BY_CALLBACK
 from keras_addons_l6.optimizers.quasi_newton.iteration_history import Held, IterationHistory
-from keras_addons_l6.optimizers.quasi_newton.lbfgs import LBFGS, NOT_FINITE
+from keras_addons_l6.optimizers.quasi_newton.optimizer import NOT_FINITE, QuasiNewton
 from keras_addons_l6.optimizers.quasi_newton.programs import Carry, Limits, Standing
 from keras_addons_l6.optimizers.quasi_newton.progress_line import ProgressLine, described
 
@@ -29,7 +29,7 @@ KEPT = 8  # programs of one compiled model, for as many shapes of data
 
 OWN_TRAIN_STEP = (
     "{model} has its own `train_step`, which `fit_full_batch` does not call: it minimizes the compiled loss, or "
-    "the model's `compute_loss`. Put the loss there, or use `fit` with LBFGS."
+    "the model's `compute_loss`. Put the loss there, or use `fit`."
 )
 
 Arguments = ParamSpec("Arguments")
@@ -79,7 +79,7 @@ def fit_full_batch(
     callback_every: int = 10,
     verbose: int | str = "auto",
 ) -> keras.callbacks.History:
-    """Train a compiled model on the whole data set with its `LBFGS`.
+    """Train a compiled model on the whole data set with its `LBFGS` or `BFGS`.
 
     Loss, gradient, line search and convergence tests are one compiled program on JAX and TensorFlow (XLA
     where the model's operations have it) and a loop on torch. Every `callback_every` iterations the accepted
@@ -95,7 +95,7 @@ def fit_full_batch(
     Python's in the model: after changing it, compile again.
 
     Args:
-        model: A model compiled with `LBFGS`; what an earlier `fit` or `fit_full_batch` left in its history is
+        model: A model compiled with `LBFGS` or `BFGS`; what an earlier `fit` or `fit_full_batch` left in its history is
             used.
         x: Inputs: an array, or a list or dict of arrays; without `batch_size` they may differ in length
             (points inside and on a boundary).
@@ -119,7 +119,7 @@ def fit_full_batch(
         `status` says why the run ended.
 
     Raises:
-        ValueError: if the model's optimizer is no `LBFGS`; for arrays of different lengths; if the loss or
+        ValueError: if the model's optimizer is neither `LBFGS` nor `BFGS`; for arrays of different lengths; if the loss or
             its gradient is infinite or NaN at the start, or an argument out of range; with `batch_size`, if
             the loss in pieces is another function.
         TypeError: if more than model, x and y are given by position.
@@ -170,7 +170,7 @@ class _Kept:
     programs: dict[Any, _Program]
 
 
-def _program(model: Any, optimizer: LBFGS, data: Data, batch_size: int | None) -> _Program:
+def _program(model: Any, optimizer: QuasiNewton, data: Data, batch_size: int | None) -> _Program:
     """The program for a model and data of these shapes, kept from an earlier call or new.
 
     As for Keras's own `fit`, only `compile` renews what is Python's in a model; which variables are trained
@@ -184,7 +184,8 @@ def _program(model: Any, optimizer: LBFGS, data: Data, batch_size: int | None) -
     key = (
         signature(data),
         batch_size,
-        optimizer.settings._replace(gradient_tolerance=0.0, change_tolerance=0.0),  # not in the program
+        id(optimizer),
+        optimizer.max_line_search_steps,  # tolerances are not in the program
         tuple(map(id, model.trainable_variables)),
     )
     if key not in kept.programs:
@@ -195,7 +196,7 @@ def _program(model: Any, optimizer: LBFGS, data: Data, batch_size: int | None) -
 
 
 def _new_program(
-    model: Any, optimizer: LBFGS, data: Data, samples: int | None, batch_size: int | None
+    model: Any, optimizer: QuasiNewton, data: Data, samples: int | None, batch_size: int | None
 ) -> _Program:
     in_pieces = None
     if samples is not None and batch_size is not None and batch_size < samples:
@@ -218,7 +219,7 @@ class _Training:
         callbacks: The caller's.
     """
 
-    def __init__(self, model: Any, optimizer: LBFGS, data: Data, plan: _Plan, callbacks: Any) -> None:
+    def __init__(self, model: Any, optimizer: QuasiNewton, data: Data, plan: _Plan, callbacks: Any) -> None:
         self._model, self._optimizer, self._data, self._plan = model, optimizer, data, plan
         self.history = IterationHistory()
         self._callbacks = keras.callbacks.CallbackList(
@@ -382,12 +383,12 @@ def _verbosity(verbose: int | str) -> int:
     return 1 if verbose == "auto" else int(verbose)
 
 
-def _checked_optimizer(model: Any) -> LBFGS:
+def _checked_optimizer(model: Any) -> QuasiNewton:
     """The model's optimizer, where it can run the training by itself."""
     optimizer = getattr(model, "optimizer", None)
-    if not isinstance(optimizer, LBFGS):
+    if not isinstance(optimizer, QuasiNewton):
         raise ValueError(
-            "`fit_full_batch` needs a model compiled with `optimizer=LBFGS()` (under mixed_float16 Keras "
+            "`fit_full_batch` needs a model compiled with `optimizer=LBFGS()` or `BFGS()` (under mixed_float16 Keras "
             "wraps it, and float16 has too few digits for its line search: use float32). Received: "
             f"optimizer={optimizer!r}."
         )

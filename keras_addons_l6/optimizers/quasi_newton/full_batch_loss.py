@@ -11,9 +11,9 @@ from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.keras_private import sublayers
 from keras_addons_l6.optimizers.quasi_newton import programs
 from keras_addons_l6.optimizers.quasi_newton.full_batch_data import Data, rows
-from keras_addons_l6.optimizers.quasi_newton.iteration import working_dtype
 from keras_addons_l6.optimizers.quasi_newton.iteration_history import Held
 from keras_addons_l6.optimizers.quasi_newton.randomness import warn_if_random
+from keras_addons_l6.optimizers.quasi_newton.vectors import working_dtype
 
 __all__ = ["FullBatch", "StatelessModel", "Total", "worked"]
 

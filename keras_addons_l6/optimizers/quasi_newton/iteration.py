@@ -1,4 +1,4 @@
-"""L-BFGS as a pure function of its state: `init`, then one `step` for each evaluation of the objective.
+"""A quasi-Newton method as a pure function of its state: `init`, then one `step` for each evaluation of the objective.
 
 How to drive it:
 
@@ -31,9 +31,10 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import Count, NumpyArrays, Real, Scalar, Small
 from keras_addons_l6.optimizers.quasi_newton import line_search
-from keras_addons_l6.optimizers.quasi_newton import pairs as pairs_of
+from keras_addons_l6.optimizers.quasi_newton.curvature import Curvature, Pair, Tally
 from keras_addons_l6.optimizers.quasi_newton.line_search import Point, Search, Tolerance
-from keras_addons_l6.optimizers.quasi_newton.pairs import History, dot, largest
+from keras_addons_l6.optimizers.quasi_newton.pairs import LimitedMemory
+from keras_addons_l6.optimizers.quasi_newton.vectors import dot, largest, working_dtype
 
 (
     STARTING,
@@ -80,7 +81,7 @@ NO_LIMIT = 2**31 - 1
 class Settings(NamedTuple):
     """The arguments of the method."""
 
-    history_size: int = 10
+    curvature: Curvature = LimitedMemory()
     gradient_tolerance: float = 1e-5  # on the gradient's largest component
     change_tolerance: float = 1e-9  # on the relative decrease of the value; 0: never stalls
     max_line_search_steps: int = 20
@@ -96,12 +97,12 @@ class Progress(NamedTuple):
     start_value: Real
     lowest_value: Real  # among accepted points
     noise: Real  # the most by which a failed search's value contradicted its slopes
-    gamma: Real  # of the history
+    gamma: Real  # of the tally
     status: Count
     collapsed: Count  # 1 if the trial is, component by component, an end of its bracket
     iterations: Count  # accepted
     evaluations: Count
-    newest: Count  # of the history
+    newest: Count  # of the tally
     pairs: Count
     slopes_only: Count  # iterations yet to be accepted on slopes alone
     flat: Count  # iterations since the lowest value last fell by more than change_tolerance
@@ -116,8 +117,7 @@ class State(NamedTuple):
     point: Vectors  # the accepted point x, one tensor a parameter
     gradient: Vectors  # there
     direction: Vectors  # d; trials are x + a d
-    rings: Sequence[Tensor]  # (2 m, *shape), see History
-    products: Small  # (2, m, m)
+    memory: Any  # what the settings' curvature keeps
     reals: Small  # Search's and Progress's real numbers
     counts: Small  # their whole numbers, int32
 
@@ -141,26 +141,17 @@ def init(arrays: NumpyArrays, settings: Settings, parameters: Sequence[Tensor]) 
         parameters: One floating-point tensor a parameter; half precision keeps its gradients and pairs in float32.
     """
 
-    def beside(*rows: int) -> Sequence[Tensor]:
-        dtypes = [working_dtype(arrays.dtype(x)) for x in parameters]
-        zeros = (arrays.zeros((*rows, *x.shape), d) for x, d in zip(parameters, dtypes, strict=True))
-        return tuple(map(arrays.tensor, zeros))
+    def beside() -> Sequence[Tensor]:
+        return tuple(arrays.tensor(arrays.zeros(x.shape, working_dtype(arrays.dtype(x)))) for x in parameters)
 
-    size = settings.history_size
     return State(
         point=tuple(parameters),
         gradient=beside(),
         direction=beside(),
-        rings=beside(2 * size),
-        products=arrays.small.zeros((2, size, size), arrays.real),
+        memory=settings.curvature.init(arrays, parameters),
         reals=arrays.small.zeros((len(REAL_NAMES),), arrays.real),
         counts=arrays.small.zeros((len(COUNT_NAMES),), "int32"),
     )
-
-
-def working_dtype(dtype: str) -> str:
-    """The dtype of a parameter's gradient, direction and pairs: its own, but at least float32."""
-    return dtype if dtype in ("float32", "float64") else "float32"
 
 
 def read(state: State, name: str) -> Scalar:
@@ -174,7 +165,18 @@ def restart(arrays: NumpyArrays, state: State) -> State:
     """The state whose next step takes its trial as the accepted point and begins a search there, the pairs kept."""
     search, progress = _unpack(arrays, state)
     fresh = _pack(arrays, state, search, progress._replace(status=STARTING))
-    return given_back(arrays, state, fresh)
+    return fresh._replace(
+        reals=arrays.packed(fresh.reals, arrays.real), counts=arrays.packed(fresh.counts, "int32")
+    )
+
+
+def forgotten(arrays: NumpyArrays, state: State) -> State:
+    """The state without any pair, from whose next step the curvature starts afresh."""
+    search, progress = _unpack(arrays, state)
+    fresh = _pack(arrays, state, search, progress._replace(pairs=0 * progress.pairs))
+    return fresh._replace(
+        reals=arrays.packed(fresh.reals, arrays.real), counts=arrays.packed(fresh.counts, "int32")
+    )
 
 
 def step(
@@ -198,9 +200,9 @@ def step(
     Returns:
         The next state and the point to evaluate next: the accepted point once the run has ended.
     """
-    views = viewed(arrays, state), tuple(map(arrays.view, trial)), tuple(map(arrays.view, gradient))
+    views = viewed(arrays, settings, state), tuple(map(arrays.view, trial)), tuple(map(arrays.view, gradient))
     after, trial = step_on_views(arrays, settings, *views, value)
-    return given_back(arrays, state, after), tuple(map(arrays.tensor, trial))
+    return given_back(arrays, settings, state, after), tuple(map(arrays.tensor, trial))
 
 
 def step_on_views(
@@ -221,8 +223,8 @@ def step_on_views(
     tolerance = _tolerance(arrays, search, progress, value is not None)
     verdict = _judge(arrays, settings, search, progress, evaluation, tolerance, value is not None)
 
-    state, slope, history = _move(arrays, state, search, progress, verdict, trial, gradient)
-    first_step = _first_step(arrays, settings, history.pairs)
+    state, slope, tally = _move(arrays, settings, state, search, progress, verdict, trial, gradient)
+    first_step = _first_step(arrays, settings, tally.pairs)
     value = arrays.select(verdict.moved, evaluation.point.value, search.value)
     anew = verdict.moved | verdict.drops_history | verdict.drops_values
     following = arrays.either(
@@ -231,7 +233,7 @@ def step_on_views(
         lambda: line_search.advance(arrays, search, evaluation.point, evaluation.finite, tolerance),
     )
     progress = _progress(arrays, settings, search, progress, verdict, evaluation)
-    progress = progress._replace(newest=history.newest, pairs=history.pairs, gamma=history.gamma)
+    progress = progress._replace(newest=tally.newest, pairs=tally.pairs, gamma=tally.gamma)
     search = Search(*arrays.either(active, lambda: following, lambda: search))
     trial, collapsed = _next_trial(arrays, state, search, progress.status == RUNNING)
     return _pack(arrays, state, search, progress._replace(collapsed=collapsed)), trial
@@ -327,53 +329,64 @@ def _falls_for_ever(
 
 def _move(
     arrays: NumpyArrays,
+    settings: Settings,
     state: State,
     search: Search,
     progress: Progress,
     verdict: Verdict,
     trial: Sequence[Tensor],
     gradient: Sequence[Tensor],
-) -> tuple[State, Scalar, History]:
-    """The state with the accepted point, the pairs and the direction after the verdict; phi'(0); the history."""
-    history = History(state.rings, state.products, progress.gamma, progress.newest, progress.pairs)
-    s = tuple(arrays.scale(search.step, d) for d in state.direction)
-    y = tuple(g - old for g, old in zip(gradient, state.gradient, strict=True))
-    history, kept = pairs_of.store(arrays, history, s, y, verdict.accepted)
-    history = history._replace(pairs=arrays.select(verdict.drops_history, 0, history.pairs))
+) -> tuple[State, Scalar, Tally]:
+    """The state with the accepted point, the curvature and the direction after the verdict; phi'(0); the tally."""
+    curvature = settings.curvature
+    pair = Pair(
+        s=tuple(arrays.scale(search.step, d) for d in state.direction),
+        y=tuple(g - old for g, old in zip(gradient, state.gradient, strict=True)),
+        sbs=-search.step * search.step * search.slope,
+    )
     moved = verdict.moved
     point = tuple(arrays.select(moved, new, old) for new, old in zip(trial, state.point, strict=True))
     gradient = tuple(
         arrays.select(moved, new, old) for new, old in zip(gradient, state.gradient, strict=True)
     )
-    products, direction, slope, pairs = arrays.cond(
+    tally = Tally(progress.gamma, progress.newest, progress.pairs)
+    memory, tally, found = curvature.store(
+        arrays, state.memory, tally, pair, gradient, verdict.accepted, moved
+    )
+    before = tally._replace(pairs=arrays.select(verdict.drops_history, 0, tally.pairs))
+    changed, direction, slope, pairs = arrays.cond(
         moved | verdict.drops_history,
-        lambda: _redirect(arrays, history, kept, y, gradient),
-        lambda: (state.products, state.direction, search.slope, history.pairs),
+        lambda: _redirect(arrays, curvature, memory, before, found, pair, gradient),
+        lambda: (_changing(curvature, memory), state.direction, search.slope, before.pairs),
     )
-    history = history._replace(products=products, pairs=pairs)
-    return (
-        State(point, gradient, direction, history.rings, products, state.reals, state.counts),
-        slope,
-        history,
-    )
+    memory = curvature.after_loss(arrays, memory._replace(**changed), (pairs == 0) & (tally.pairs > 0))
+    state = state._replace(point=point, gradient=gradient, direction=direction, memory=memory)
+    return state, slope, before._replace(pairs=pairs)
+
+
+def _changing(curvature: Curvature, memory: Any) -> dict[str, Any]:
+    return {name: getattr(memory, name) for name in curvature.changing}
 
 
 def _redirect(
-    arrays: NumpyArrays, history: History, kept: Scalar, y: Sequence[Tensor], gradient: Sequence[Tensor]
-) -> tuple[Small, Sequence[Tensor], Scalar, Scalar]:
-    """The products, the direction, its slope g'd and the number of pairs: none where -H g does not descend."""
-    inner = pairs_of.measure(arrays, history, y, gradient)
-    products = arrays.select(kept, pairs_of.with_newest(arrays, history, inner[0]), history.products)
-    history = history._replace(products=products)
-    direction = pairs_of.direction(arrays, history, gradient, inner[1])
+    arrays: NumpyArrays,
+    curvature: Curvature,
+    memory: Any,
+    tally: Tally,
+    found: Any,
+    pair: Pair,
+    gradient: Sequence[Tensor],
+) -> tuple[dict[str, Any], Sequence[Tensor], Scalar, Scalar]:
+    """The memory's small fields, the direction, its slope g'd and the number of pairs: none where -H g is no descent."""
+    changed, direction = curvature.redirect(arrays, memory, tally, found, pair, gradient)
     slope = arrays.scalars([dot(arrays, gradient, direction)])[0]
-    descends = (slope < 0) & arrays.isfinite(slope) & (history.pairs > 0)
+    descends = (slope < 0) & arrays.isfinite(slope) & (tally.pairs > 0)
     direction, slope, pairs = arrays.cond(
         descends,
-        lambda: (direction, slope, history.pairs),
-        lambda: (*_steepest(arrays, gradient), history.pairs * 0),
+        lambda: (direction, slope, tally.pairs),
+        lambda: (*_steepest(arrays, gradient), tally.pairs * 0),
     )
-    return products, direction, slope, pairs
+    return changed, direction, slope, pairs
 
 
 def _steepest(arrays: NumpyArrays, gradient: Sequence[Tensor]) -> tuple[Sequence[Tensor], Scalar]:
@@ -468,21 +481,24 @@ def _is_either(
     return arrays.select((from_left == 0) | (from_right == 0), 1, 0)
 
 
-def viewed(arrays: NumpyArrays, state: State) -> State:
+def viewed(arrays: NumpyArrays, settings: Settings, state: State) -> State:
     """A state of the caller's as the operations take it."""
-    lists = {name: tuple(map(arrays.view, getattr(state, name))) for name in (*VECTORS, "rings")}
-    small = {name: arrays.local(getattr(state, name)) for name in ("products", "reals", "counts")}
-    return State(**lists, **small)
-
-
-def given_back(arrays: NumpyArrays, given: State, state: State) -> State:
-    """The next state as the caller takes it."""
-    vectors = {
-        name: tuple(map(arrays.given_back, getattr(given, name), getattr(state, name))) for name in VECTORS
-    }
     return state._replace(
-        **vectors,
-        rings=tuple(map(arrays.written, given.rings, state.rings)),
+        **{name: tuple(map(arrays.view, getattr(state, name))) for name in VECTORS},
+        memory=settings.curvature.viewed(arrays, state.memory),
+        reals=arrays.local(state.reals),
+        counts=arrays.local(state.counts),
+    )
+
+
+def given_back(arrays: NumpyArrays, settings: Settings, given: State, state: State) -> State:
+    """The next state as the caller takes it."""
+    return state._replace(
+        **{
+            name: tuple(map(arrays.given_back, getattr(given, name), getattr(state, name)))
+            for name in VECTORS
+        },
+        memory=settings.curvature.given_back(arrays, given.memory, state.memory),
         reals=arrays.packed(state.reals, arrays.real),
         counts=arrays.packed(state.counts, "int32"),
     )

@@ -12,8 +12,8 @@ from keras import ops
 
 from keras_addons_l6.backends import traces
 from keras_addons_l6.backends.portable import Tensor
-from keras_addons_l6.optimizers.quasi_newton import iteration
 from keras_addons_l6.optimizers.quasi_newton.arguments import warn_if_narrower
+from keras_addons_l6.optimizers.quasi_newton.vectors import working_dtype
 
 __all__ = ["Arguments", "Layout", "scalar"]
 
@@ -36,7 +36,7 @@ class Layout:
         if sum(self._sizes) == 0:
             raise ValueError(f"`x0` must have a component at least. Received: x0={x0!r}.")
         self._dtypes = [keras.backend.standardize_dtype(leaf.dtype) for leaf in tensors]
-        worked = [iteration.working_dtype(dtype) for dtype in self._dtypes]
+        worked = [working_dtype(dtype) for dtype in self._dtypes]
         self._members = {d: [i for i, own in enumerate(worked) if own == d] for d in dict.fromkeys(worked)}
         # Where x0 is what the method works on there is nothing to do, and an eager loop would do it at each evaluation.
         self._is_one_vector = [len(shape) for shape in self._shapes] == [1] and self._dtypes == worked

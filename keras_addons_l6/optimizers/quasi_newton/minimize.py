@@ -1,4 +1,4 @@
-"""`minimize`: L-BFGS for a function of tensors, in the backend's own operations."""
+"""`minimize`: quasi-Newton methods for a function of tensors, in the backend's own operations."""
 
 import collections
 import dataclasses
@@ -12,13 +12,16 @@ import keras
 from keras import ops
 
 from keras_addons_l6.argument_checks import count, knows_its_arguments
-from keras_addons_l6.backends import arrays_for, traces
+from keras_addons_l6.backends import arrays_for, traces, widest_real
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import NumpyArrays
 from keras_addons_l6.backends.portable.traces import Trace
 from keras_addons_l6.optimizers.quasi_newton import iteration, programs
-from keras_addons_l6.optimizers.quasi_newton.arguments import settings_from
+from keras_addons_l6.optimizers.quasi_newton.arguments import check_size, checked_update, settings_from
+from keras_addons_l6.optimizers.quasi_newton.bfgs import MAX_MEMORY
+from keras_addons_l6.optimizers.quasi_newton.curvature import Curvature
 from keras_addons_l6.optimizers.quasi_newton.interrupts import DeferredInterrupt
+from keras_addons_l6.optimizers.quasi_newton.inverse_hessian import InverseHessian, components
 from keras_addons_l6.optimizers.quasi_newton.iteration import (
     MESSAGES,
     NON_FINITE_START,
@@ -26,7 +29,9 @@ from keras_addons_l6.optimizers.quasi_newton.iteration import (
     Settings,
 )
 from keras_addons_l6.optimizers.quasi_newton.layout import Arguments, Layout, scalar
+from keras_addons_l6.optimizers.quasi_newton.pairs import LimitedMemory
 from keras_addons_l6.optimizers.quasi_newton.programs import Carry, Limits, Standing
+from keras_addons_l6.optimizers.quasi_newton.updates import UPDATES
 
 __all__ = ["MinimizeResult", "minimize"]
 
@@ -79,15 +84,17 @@ def minimize(
     x0: Any,
     args: Any = (),
     *,
+    method: str = "lbfgs",
     has_aux: bool = False,
-    history_size: int = 10,
+    history_size: int | None = None,
+    max_memory: int = MAX_MEMORY,
     gradient_tolerance: float = 1e-5,
     change_tolerance: float = 1e-9,
     max_iterations: int = 1000,
     max_evaluations: int | None = None,
     callback: Callable[[MinimizeResult], bool | None] | None = None,
 ) -> MinimizeResult:
-    """Minimize a function by L-BFGS with Hager & Zhang's line search.
+    """Minimize a function by a quasi-Newton method with Hager & Zhang's line search.
 
     On JAX and TensorFlow value, gradient, line search and tests are compiled into one program that runs for
     about half a second at a time; on torch it is a loop. Each call traces `fun` once, and compiles only what
@@ -103,9 +110,13 @@ def minimize(
             become `keras.config.floatx()`.
         args: What `fun` takes beside x: a tuple of nested structures; anything else is its only element.
             Tensors, arrays and Python's floats are traced, so that others of their shapes need no new program.
+        method: "lbfgs"; "bfgs", "self_scaled_bfgs" or "self_scaled_broyden", which keep a dense inverse Hessian of
+            8 n^2 bytes for n components, in float64 where the backend has it (see `BFGS`). The last is the one for
+            physics-informed losses.
         has_aux: Whether `fun` returns (scalar, aux); the result has the `aux` of its point, a nested structure of
             tensors, for one more evaluation.
-        history_size: >= 1; curvature pairs kept. Physics-informed losses gain from 50 and more.
+        history_size: >= 1, for "lbfgs" alone; curvature pairs kept; None is 10.
+        max_memory: >= 1, in bytes; what a dense inverse Hessian may take.
         gradient_tolerance: >= 0; converged when no component of the gradient exceeds it.
         change_tolerance: >= 0; stalled when the value decreases by less than this, relatively; 0 switches it
             off.
@@ -117,7 +128,8 @@ def minimize(
         The best accepted point, its value, and why the run ended.
 
     Raises:
-        ValueError: for an argument out of range; if x0 is empty or complex; if `fun` returns
+        ValueError: for an argument out of range; if x0 is empty or complex; if the inverse Hessian would take more
+            than `max_memory`; if `fun` returns
             no real scalar, or one that does not depend on x; if the value or the gradient at x0 is infinite or
             NaN.
         KeyboardInterrupt: on Ctrl-C, after the running chunk; `callback` has seen the result before it.
@@ -135,7 +147,6 @@ def minimize(
     """
     settings = settings_from(
         "minimize",
-        history_size=history_size,
         gradient_tolerance=gradient_tolerance,
         change_tolerance=change_tolerance,
     )
@@ -148,6 +159,7 @@ def minimize(
         change_tolerance=settings.change_tolerance,
     )
     layout = Layout(x0)
+    settings = settings._replace(curvature=_curvature(method, history_size, max_memory, layout))
     problem = _Problem(fun, layout, Arguments(args, arrays_for(layout.start).real), has_aux)
     run = _Minimization(problem, settings, limits)
     with DeferredInterrupt() as interrupt:
@@ -160,6 +172,21 @@ def minimize(
             if callback is not None and callback(result):
                 return dataclasses.replace(result, status=STOPPED_BY_CALLBACK)
     return result
+
+
+def _curvature(method: Any, history_size: Any, max_memory: Any, layout: Layout) -> Curvature:
+    """What the method keeps of curvature for x0."""
+    max_memory = count("minimize", "max_memory", max_memory)
+    if checked_update("minimize", "method", method, ("lbfgs", *UPDATES)) == "lbfgs":
+        return LimitedMemory(10 if history_size is None else count("minimize", "history_size", history_size))
+    if history_size is not None:
+        raise ValueError(
+            f"minimize: `history_size` belongs to method='lbfgs'; {method!r} keeps all pairs, in a dense matrix. Received: "
+            f"history_size={history_size!r}. Leave it out."
+        )
+    dtype = widest_real(layout.start)
+    check_size("minimize", components(layout.start), dtype, max_memory, "method='lbfgs'")
+    return InverseHessian(method, dtype)
 
 
 class _Minimization:

@@ -13,48 +13,47 @@ if rows and columns of all matrices have it: here it is that of the rings' rows,
 are sums over a list of tensors, one a parameter, so that tensors keep their shapes and layouts.
 """
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small
+from keras_addons_l6.optimizers.quasi_newton.curvature import Form, Pair, Tally, is_curved
+from keras_addons_l6.optimizers.quasi_newton.vectors import dot, working_dtype
 
-CURVATURE = 10.0  # a pair is kept if s'y > CURVATURE u |s| |y|, u the unit roundoff of the scalars
+__all__ = ["History", "LimitedMemory", "Pairs", "direction", "measure", "store", "with_newest"]
+
+
+class Pairs(NamedTuple):
+    """What is kept of m = `history_size` pairs."""
+
+    rings: Sequence[Tensor]  # one a parameter, (2 m, *shape): S above Y
+    products: Small  # (2, m, m): R^-1 and Y'Y, row and column i those of the pair in row i; R^-1 is 0 where no pair is
 
 
 class History(NamedTuple):
     """Curvature pairs s = x' - x and y = g' - g, in rings of m = `history_size` rows."""
 
-    rings: Sequence[Tensor]  # one a parameter, (2 m, *shape): S above Y
-    products: Small  # (2, m, m): R^-1 and Y'Y, row and column i those of the pair in row i; R^-1 is 0 where no pair is
+    rings: Sequence[Tensor]  # see `Pairs`
+    products: Small
     gamma: Scalar  # s'y / y'y of the newest pair
     newest: Scalar  # its row; the oldest pair, or no pair, is in the next
     pairs: Scalar  # how many there are
 
 
-def dot(arrays: NumpyArrays, x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
-    """The dot product of two lists of tensors."""
-    return functools.reduce(operator.add, map(arrays.dot, x, y))
-
-
-def largest(arrays: NumpyArrays, x: Sequence[Tensor]) -> Tensor:
-    """The largest magnitude of a component in a list of tensors."""
-    return functools.reduce(arrays.maximum, map(arrays.largest, x))
-
-
 def store(
     arrays: NumpyArrays, history: History, s: Sequence[Tensor], y: Sequence[Tensor], wanted: Scalar
 ) -> tuple[History, Scalar]:
-    """Put a pair in place of the oldest if it is `wanted` and s'y > 10 u |s| |y|.
+    """Put a pair in place of the oldest if it is `wanted` and curved.
 
     Returns:
         The history, `products` apart (see `with_newest`), and whether the pair was put there.
     """
     sy, ss, yy = arrays.scalars([dot(arrays, s, y), dot(arrays, s, s), dot(arrays, y, y)])
-    bound = CURVATURE * arrays.unit_roundoff * (arrays.small.sqrt(ss) * arrays.small.sqrt(yy))
-    keep = wanted & (sy > bound) & arrays.isfinite(yy)
+    keep = wanted & is_curved(arrays, sy, ss, yy)
     size = history.products.shape[-1]
     row = (history.newest + 1) % size
     stored = history._replace(
@@ -116,3 +115,77 @@ def _coefficients(arrays: NumpyArrays, history: History, inner: Small) -> Small:
     v = arrays.product(inverse, inner[0])
     p = -arrays.product(small.transpose(inverse), d * v + gamma * (arrays.product(yy, v) - inner[1]))
     return arrays.stack([p, gamma * v])
+
+
+@dataclasses.dataclass(frozen=True)
+class LimitedMemory:
+    """The last pairs: curvature as L-BFGS keeps it.
+
+    Args:
+        size: How many.
+    """
+
+    size: int = 10
+
+    columns: ClassVar[tuple[str, ...]] = ("rings",)
+    changing: ClassVar[tuple[str, ...]] = ("products",)
+    written: ClassVar[tuple[str, ...]] = ("rings",)
+    memory: ClassVar[Any] = Pairs
+
+    def forms(self, arrays: NumpyArrays, parameters: Sequence[Any]) -> dict[str, Form]:
+        """The fields' shapes and dtypes."""
+        size = self.size
+        return {"rings": Form((2 * size,), arrays.real), "products": Form((2, size, size), arrays.real)}
+
+    def init(self, arrays: NumpyArrays, parameters: Sequence[Tensor]) -> Pairs:
+        """The memory of no pair."""
+        dtypes = [working_dtype(arrays.dtype(x)) for x in parameters]
+        return Pairs(
+            rings=tuple(
+                arrays.tensor(arrays.zeros((2 * self.size, *x.shape), dtype))
+                for x, dtype in zip(parameters, dtypes, strict=True)
+            ),
+            products=arrays.small.zeros((2, self.size, self.size), arrays.real),
+        )
+
+    def store(
+        self,
+        arrays: NumpyArrays,
+        memory: Pairs,
+        tally: Tally,
+        pair: Pair,
+        gradient: Sequence[Tensor],
+        accepted: Scalar,
+        moved: Scalar,
+    ) -> tuple[Pairs, Tally, Scalar]:
+        """Put an accepted pair in place of the oldest; `redirect` needs to know whether it was."""
+        history, kept = store(arrays, History(*memory, *tally), pair.s, pair.y, accepted)
+        return Pairs(*history[:2]), Tally(*history[2:]), kept
+
+    def redirect(
+        self,
+        arrays: NumpyArrays,
+        memory: Pairs,
+        tally: Tally,
+        kept: Scalar,
+        pair: Pair,
+        gradient: Sequence[Tensor],
+    ) -> tuple[dict[str, Any], Sequence[Tensor]]:
+        """The products with the pair, and the direction."""
+        history = History(*memory, *tally)
+        inner = measure(arrays, history, pair.y, gradient)
+        products = arrays.select(kept, with_newest(arrays, history, inner[0]), history.products)
+        history = history._replace(products=products)
+        return {"products": products}, direction(arrays, history, gradient, inner[1])
+
+    def after_loss(self, arrays: NumpyArrays, memory: Pairs, lost: Scalar) -> Pairs:
+        """The memory as it is: the number of pairs says that none counts."""
+        return memory
+
+    def viewed(self, arrays: NumpyArrays, memory: Pairs) -> Pairs:
+        """A memory of the caller's as the operations take it."""
+        return Pairs(tuple(map(arrays.view, memory.rings)), arrays.local(memory.products))
+
+    def given_back(self, arrays: NumpyArrays, given: Pairs, memory: Pairs) -> Pairs:
+        """A memory as the caller takes it."""
+        return memory._replace(rings=tuple(map(arrays.written, given.rings, memory.rings)))

@@ -1,4 +1,4 @@
-"""Runs of L-BFGS as programs of the backend: many evaluations a call, in chunks that the host can watch."""
+"""Runs of a quasi-Newton method as programs of the backend: many evaluations a call, in chunks that the host can watch."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +13,7 @@ from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar
 from keras_addons_l6.optimizers.quasi_newton import iteration
 from keras_addons_l6.optimizers.quasi_newton.iteration import COUNT_NAMES, REAL_NAMES, Settings, State
+from keras_addons_l6.optimizers.quasi_newton.vectors import working_dtype
 
 compile_program = programs.compile_program
 value_and_gradient = programs.value_and_gradient
@@ -110,10 +111,10 @@ def chunk_program(
             gradient_tolerance=limits.gradient_tolerance, change_tolerance=limits.change_tolerance
         )
         start = Carry(
-            iteration.viewed(arrays, carry.state), tuple(map(arrays.view, carry.trial)), carry.extra
+            iteration.viewed(arrays, settings, carry.state), tuple(map(arrays.view, carry.trial)), carry.extra
         )
         end = repeat(lambda c: active(c, limits), lambda c: body(c, data, ends), start)
-        state = iteration.given_back(arrays, carry.state, end.state)
+        state = iteration.given_back(arrays, settings, carry.state, end.state)
         return Carry(state, tuple(map(arrays.tensor, end.trial)), end.extra)
 
     return compile_program(program, donate=(0,) if donate else ())
@@ -122,12 +123,16 @@ def chunk_program(
 def first_carry(arrays: NumpyArrays, settings: Settings, start: Sequence[Tensor]) -> Carry:
     """Where a run begins, in the working dtypes of Keras's names for the dtypes; point and trial share no memory."""
     state = iteration.init(arrays, settings, tuple(map(ops.copy, start)))
-    dtypes = [iteration.working_dtype(keras.backend.standardize_dtype(x.dtype)) for x in start]
-    typed = {
-        name: tuple(ops.cast(x, d) for x, d in zip(getattr(state, name), dtypes, strict=True))
-        for name in ("gradient", "direction", "rings")
-    }
-    return Carry(state._replace(**typed), tuple(map(ops.copy, start)), ())
+    dtypes = [working_dtype(keras.backend.standardize_dtype(x.dtype)) for x in start]
+
+    def typed(record: Any, names: Sequence[str]) -> Any:
+        columns = {name: zip(getattr(record, name), dtypes, strict=True) for name in names}
+        return record._replace(**{n: tuple(ops.cast(x, d) for x, d in c) for n, c in columns.items()})
+
+    state = typed(state, ("gradient", "direction"))._replace(
+        memory=typed(state.memory, settings.curvature.columns)
+    )
+    return Carry(state, tuple(map(ops.copy, start)), ())
 
 
 def standing_of(state: State) -> Standing:

@@ -15,7 +15,7 @@ __all__ = ["RANDOM", "RandomStates", "warn_if_random"]
 
 RANDOM = (
     "Layers of the model draw random numbers in training ({names}), so the loss is another function at each "
-    "evaluation. LBFGS needs the same one: set their rate to 0, or remove them."
+    "evaluation. a quasi-Newton method needs the same one: set their rate to 0, or remove them."
 )
 
 

@@ -1,4 +1,4 @@
-"""The state of L-BFGS in an optimizer's variables, so that checkpoints and every trainer carry it."""
+"""The state of a quasi-Newton method in an optimizer's variables, so that checkpoints and every trainer carry it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,9 @@ from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar
 from keras_addons_l6.keras_private import in_stateless_scope
 from keras_addons_l6.optimizers.quasi_newton import iteration
+from keras_addons_l6.optimizers.quasi_newton.curvature import Curvature, Form
 from keras_addons_l6.optimizers.quasi_newton.iteration import COUNT_NAMES, REAL_NAMES, VECTORS, State
+from keras_addons_l6.optimizers.quasi_newton.vectors import working_dtype
 
 
 class Marks(NamedTuple):
@@ -28,28 +30,33 @@ class Slots:
     """The optimizer variables that hold a `State`, `Marks`, and which parameters had a gradient.
 
     Variables are made in this order, which states saved by version 0.1.0 rely on: for each parameter `point`,
-    `gradient`, `direction`, `rings`; then `products`, `reals`, `counts`, `marks`, `trained`, `value_accumulator`.
+    `gradient`, `direction` and what the curvature keeps beside a parameter (`rings`); then what it keeps for all
+    (`products`), `reals`, `counts`, `marks`, `trained`, `value_accumulator`.
 
     Args:
         optimizer: The optimizer that the variables belong to.
         parameters: The variables that it trains.
-        history_size: Rows of each ring.
+        curvature: What the method keeps of curvature.
     """
 
-    def __init__(self, optimizer: Any, parameters: Sequence[Any], history_size: int) -> None:
+    def __init__(self, optimizer: Any, parameters: Sequence[Any], curvature: Curvature) -> None:
         self.parameters = list(parameters)
         self.arrays: NumpyArrays = arrays_for(self.parameters)
-        columns: dict[str, list[Any]] = {name: [] for name in (*VECTORS, "rings")}
+        forms = curvature.forms(self.arrays, self.parameters)
+        rows = dict.fromkeys(VECTORS, 0) | {name: forms.pop(name).shape[0] for name in curvature.columns}
+        columns: dict[str, list[Any]] = {name: [] for name in rows}
         for parameter in self.parameters:
             for name, column in columns.items():
-                column.append(_add_beside(optimizer, parameter, name, history_size))
+                column.append(_add_beside(optimizer, parameter, name, rows[name]))
         self._tensors = columns
-        m, real = history_size, self.arrays.real
+        forms["reals"] = Form((len(REAL_NAMES),), self.arrays.real)
+        forms["counts"] = Form((len(COUNT_NAMES),), "int32")
         self._numbers = {
-            "products": optimizer.add_variable((2, m, m), dtype=real, name="products"),
-            "reals": optimizer.add_variable((len(REAL_NAMES),), dtype=real, name="reals"),
-            "counts": optimizer.add_variable((len(COUNT_NAMES),), dtype="int32", name="counts"),
+            name: optimizer.add_variable(form.shape, dtype=form.dtype, name=name)
+            for name, form in forms.items()
         }
+        self._curvature = curvature
+        real = self.arrays.real
         self.marks = optimizer.add_variable((len(Marks._fields),), dtype="int32", name="marks")
         self.trained = optimizer.add_variable((len(self.parameters),), dtype="int32", name="trained")
         self.value_accumulator = optimizer.add_variable((), dtype=real, name="value_accumulator")
@@ -62,34 +69,44 @@ class Slots:
 
     def read(self) -> State:
         """The state as tensors."""
-        tensors = {name: tuple(_tensor(v) for v in column) for name, column in self._tensors.items()}
-        if keras.backend.backend() == "torch" and in_stateless_scope():
-            # The method writes rows into rings in place; in a stateless scope these are the caller's.
-            tensors["rings"] = tuple(ring.clone() for ring in tensors["rings"])
-        return State(**tensors, **{name: _tensor(v) for name, v in self._numbers.items()})
+        found: dict[str, Any] = {
+            name: tuple(self._given(name, variable) for variable in column)
+            for name, column in self._tensors.items()
+        }
+        found |= {name: self._given(name, variable) for name, variable in self._numbers.items()}
+        kind = self._curvature.memory
+        return State(memory=kind(**{name: found.pop(name) for name in kind._fields}), **found)
+
+    def _given(self, name: str, variable: Any) -> Tensor:
+        """A variable's tensor; a copy where the method would write into what is the caller's."""
+        tensor = _tensor(variable)
+        if name not in self._curvature.written or keras.backend.backend() != "torch":
+            return tensor
+        return tensor.clone() if in_stateless_scope() else tensor
 
     def write(self, state: State) -> None:
         """Keep a state."""
+        values = state._asdict()
+        values |= values.pop("memory")._asdict()
         for name, column in self._tensors.items():
-            for variable, value in zip(column, getattr(state, name), strict=True):
+            for variable, value in zip(column, values[name], strict=True):
                 assign(variable, value)
         for name, variable in self._numbers.items():
-            assign(variable, getattr(state, name))
+            assign(variable, values[name])
 
     def write_marks(self, marks: Marks) -> None:
         """Keep marks."""
         assign(self.marks, self.arrays.pack(marks, "int32"))
 
     def number(self, name: str) -> Any:
-        """A number of the state, or one of `Marks`, as a NumPy scalar."""
+        """A number of the state, or one of `Marks`, as a NumPy scalar; else what the curvature keeps under that name."""
         if name in Marks._fields:
             return numpy_of(self.marks)[Marks._fields.index(name)]
-        numbers = {key: numpy_of(self._numbers[key]) for key in ("reals", "counts")}
-        return (
-            numbers["reals"][REAL_NAMES.index(name)]
-            if name in REAL_NAMES
-            else numbers["counts"][COUNT_NAMES.index(name)]
-        )
+        if name in REAL_NAMES:
+            return numpy_of(self._numbers["reals"])[REAL_NAMES.index(name)]
+        if name in COUNT_NAMES:
+            return numpy_of(self._numbers["counts"])[COUNT_NAMES.index(name)]
+        return numpy_of(self._numbers[name])
 
     @property
     def points(self) -> list[Any]:
@@ -124,13 +141,13 @@ def _tensor(variable: Any) -> Tensor:
     return keras.ops.convert_to_tensor(variable)
 
 
-def _add_beside(optimizer: Any, parameter: Any, name: str, history_size: int) -> Any:
-    """A variable of a parameter's shape and layout, with the rings' rows before it."""
-    rows: tuple[int, ...] = (2 * history_size,) if name == "rings" else ()
+def _add_beside(optimizer: Any, parameter: Any, name: str, count: int) -> Any:
+    """A variable of a parameter's shape and layout, with an axis of so many rows before it if there are any."""
+    rows = (count,) if count else ()
     dtype = keras.backend.standardize_dtype(parameter.dtype)
     variable = optimizer.add_variable(
         (*rows, *parameter.shape),
-        dtype=iteration.working_dtype(dtype),
+        dtype=working_dtype(dtype),
         layout=_layout_beside(parameter, len(rows)),
         name=f"{path_of(parameter).replace('/', '_')}_{name}",
     )

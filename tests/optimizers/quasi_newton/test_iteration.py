@@ -8,7 +8,9 @@ import pytest
 
 from keras_addons_l6.backends import arrays_for
 from keras_addons_l6.optimizers.quasi_newton import iteration, programs
-from keras_addons_l6.optimizers.quasi_newton.iteration import Settings, State
+from keras_addons_l6.optimizers.quasi_newton.inverse_hessian import InverseHessian
+from keras_addons_l6.optimizers.quasi_newton.iteration import Settings
+from keras_addons_l6.optimizers.quasi_newton.pairs import LimitedMemory
 from tests.optimizers.quasi_newton.driving import Run, complex_step, to_numpy
 from tests.optimizers.quasi_newton.problems import CLASSIC
 from tests.reference import lbfgs as reference
@@ -19,6 +21,8 @@ BOTH = pytest.mark.parametrize("on_backend", [False, True], ids=["numpy", "backe
 VALUES = pytest.mark.parametrize("with_values", [True, False], ids=["values", "slopes"])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 pytestmark = pytest.mark.usefixtures("float64")
+
+CURVATURES = [LimitedMemory(3), InverseHessian("self_scaled_broyden", "float64")]
 
 
 def classic(name, **kwargs):
@@ -60,7 +64,7 @@ class TestDirections:
     def test_they_are_those_of_dense_bfgs(self, name, on_backend):
         """-H g with H built from the accepted points' pairs by Nocedal & Wright's matrices, for 25 iterations."""
         problem = PROBLEMS[name]
-        run = classic(name, on_backend=on_backend, history_size=5)
+        run = classic(name, on_backend=on_backend, curvature=LimitedMemory(5))
         objective, path = complex_step(problem), []
         for _ in range(30):
             before = run.iterations if path else -1
@@ -301,18 +305,16 @@ class TestScale:
 class TestState:
     @BOTH
     @VALUES
-    def test_it_resumes_bit_for_bit_from_a_copy_at_any_evaluation(self, on_backend, with_values):
+    @pytest.mark.parametrize("curvature", CURVATURES)
+    def test_it_resumes_bit_for_bit_from_a_copy_at_any_evaluation(self, on_backend, with_values, curvature):
         """The copy goes through NumPy, as a checkpoint does, in the middle of searches too."""
         through, kept = (
-            classic("Rosenbrock", on_backend=on_backend, with_values=with_values) for _ in range(2)
+            classic("Rosenbrock", on_backend=on_backend, with_values=with_values, curvature=curvature)
+            for _ in range(2)
         )
         in_search = 0
         for _ in range(40):
-            copies = [[to_numpy(x) for x in part] for part in kept.state[:4]]
-            numbers = [to_numpy(x) for x in kept.state[4:]]
-            kept.state = State(
-                *(tuple(map(kept.convert, part)) for part in copies), *map(kept.convert, numbers)
-            )
+            kept.state = keras.tree.map_structure(lambda x: kept.convert(to_numpy(x)), kept.state)
             kept.trial = tuple(kept.convert(to_numpy(x)) for x in kept.trial)
             through.step(), kept.step()
             in_search += int(kept.trials > 0)
@@ -322,8 +324,9 @@ class TestState:
 
     @BOTH
     @DTYPES
-    def test_shapes_and_dtypes_never_change(self, on_backend, dtype):
-        run = classic("Wood", on_backend=on_backend, dtype=dtype, history_size=3)
+    @pytest.mark.parametrize("curvature", CURVATURES)
+    def test_shapes_and_dtypes_never_change(self, on_backend, dtype, curvature):
+        run = classic("Wood", on_backend=on_backend, dtype=dtype, curvature=curvature)
         before = [(to_numpy(x).shape, to_numpy(x).dtype) for x in flat(run.state)]
         for _ in range(12):
             run.step()
@@ -355,7 +358,8 @@ class TestState:
                 state, trial = iteration.step(arrays, Settings(), state, trial, gradient, value)
         name = keras.backend.standardize_dtype
         assert [name(t.dtype) for t in trial] == [name(t.dtype) for t in state.point] == [dtype, "float32"]
-        assert {name(t.dtype) for part in state[1:5] for t in part} == {kept_in}
+        lists = (state.gradient, state.direction, state.memory.rings, [state.memory.products])
+        assert {name(t.dtype) for part in lists for t in part} == {kept_in}
 
     def test_mixed_precision_decides_in_the_widest(self):
         x = (keras.ops.ones((3,), "float32"), keras.ops.ones((2,), "float64"))
@@ -412,4 +416,4 @@ class TestState:
 
 def flat(state):
     """A state's arrays in a row."""
-    return [x for part in state[:4] for x in part] + list(state[4:])
+    return keras.tree.flatten(state)
