@@ -80,7 +80,6 @@ def missed(hook):
 AT_IMPORT = [
     (keras.optimizers.Optimizer, "_backend_update_step"),
     (keras.optimizers.Optimizer, "_apply_weight_decay"),
-    (keras.optimizers.Optimizer, "_use_weight_decay"),
     (keras.optimizers.Optimizer, "_get_variable_index"),
     ("backend", "in_stateless_scope"),
 ]
@@ -281,11 +280,20 @@ def accumulating():
 
 
 OPTIMIZER = keras.optimizers.Optimizer
+
+
+def averaging():
+    optimizer = Adam(use_ema=True)
+    optimizer.build([keras.Variable(keras.ops.ones(1))])
+    keras_private.moving_averages(optimizer)
+
+
 ON_INSTANCES = [
     (OPTIMIZER, "_trainable_variables", lambda: Adam().apply([keras.ops.ones(1)])),
     (OPTIMIZER, "_iterations", lambda: keras_private.step_count(LBFGS())),
     (OPTIMIZER, "_learning_rate", lambda: keras_private.rate_variables(Adam())),
     (OPTIMIZER, "_accumulated_gradients", accumulating),
+    (OPTIMIZER, "_model_variables_moving_average", averaging),
     (
         keras.Layer,
         "_dtype_policy",
@@ -368,7 +376,7 @@ EXCEPTIONS = {
     "_getframe": "Python's own, of `sys`",
     "_SubParsersAction": "argparse has no public name for the type that an annotation needs",
 }
-OTHER_DOORS = ("backends/torch/private.py", "backends/jax/private.py")
+OTHER_DOORS = tuple(f"backends/{backend}/private.py" for backend in ("torch", "jax", "tensorflow"))
 PRIVATE = re.compile(r"_[a-zA-Z]\w*")
 
 

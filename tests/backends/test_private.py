@@ -1,6 +1,7 @@
-"""The doors to what torch and JAX do not promise: what is missing is missed by name."""
+"""The doors to what torch, JAX and TensorFlow do not promise: what is missing is missed by name."""
 
 import importlib
+import re
 import sys
 
 import keras
@@ -67,3 +68,17 @@ def test_jax_tells_traces_apart():
     jax.jit(outer)(1.0)
     assert answers == [(True, False)]
     assert private.of_one_trace(1.0, [])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own")
+def test_tensorflow_misses_the_mark_of_an_own_gradient(monkeypatch):
+    import tensorflow as tf
+
+    from keras_addons_l6.backends.tensorflow import private
+
+    private._check.cache_clear()
+    monkeypatch.setattr(private, "_OWN_GRADIENT", "_moved")
+    with pytest.raises(RuntimeError, match=f"`_moved` is missing .* TensorFlow {re.escape(tf.__version__)}"):
+        private.has_own_gradient(tf.compat.v1.NodeDef())
+    monkeypatch.undo()
+    assert not private.has_own_gradient(tf.compat.v1.NodeDef())

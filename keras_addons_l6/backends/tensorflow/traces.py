@@ -7,11 +7,10 @@ from typing import Any
 import tensorflow as tf
 
 from keras_addons_l6.backends.portable.traces import Same, Trace
+from keras_addons_l6.backends.tensorflow import private
 from keras_addons_l6.backends.tensorflow.programs import complete
 
 __all__ = ["trace"]
-
-GRADIENT = "_gradient_op_type"  # the attribute that names an operation's own gradient
 
 
 def trace(
@@ -27,7 +26,7 @@ def trace(
     """
     concrete = _traced(fun, x, args)
     graph = concrete.graph.as_graph_def()
-    if not graph.library.function and not any(GRADIENT in node.attr for node in graph.node):
+    if not graph.library.function and not any(map(private.has_own_gradient, graph.node)):
         call = _as_function(concrete, graph)
         return Trace(
             graph.SerializeToString(deterministic=True), concrete.captured_inputs, _with_gradient(call)
@@ -111,7 +110,7 @@ def _nameless(graph: Any) -> bytes:
 def _name_by_place(nodes: Any, library: dict[str, Any], places: dict[str, str]) -> None:
     """Call the functions that nodes call by the order in which they are first called."""
     for node in nodes:
-        node.attr.pop(GRADIENT, None)
+        private.without_own_gradient(node)
         for key in sorted(node.attr):
             for called in (node.attr[key].func, *node.attr[key].list.func):
                 if called.name in library:
