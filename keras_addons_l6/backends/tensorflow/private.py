@@ -10,7 +10,7 @@ __all__ = ["has_own_gradient", "without_own_gradient"]
 _OWN_GRADIENT = (
     "_gradient_op_type"  # of an operation in a graph: the name of the gradient that it has of its own
 )
-SUPPORTED = "2.16 or later, tested up to 2.21"
+SUPPORTED = "2.18 or later, tested up to 2.21"
 
 
 def has_own_gradient(node: Any) -> bool:
