@@ -32,6 +32,18 @@ from keras_addons_l6.layers import GroupNorm, InstanceNorm
 from keras_addons_l6.optimizers import AdamW
 from keras_addons_l6.optimizers.variable_pairing import path_of
 
+__all__ = [
+    "ALIASES",
+    "AddonsAdamW",
+    "Alias",
+    "Config",
+    "ContribGroupNormalization",
+    "ContribInstanceNormalization",
+    "ContribNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+]
+
 Config = dict[str, Any]
 
 _CONTRIB_INITIALIZERS = {"beta_initializer": "zeros", "gamma_initializer": "ones"}

@@ -28,6 +28,7 @@ ROWS = [
     Quick("tests/benchmarks/", ("torch",)),
     Quick("tests/test_command_line.py", ("torch",)),
     Quick("tests/test_docstrings.py", ("torch",)),
+    Quick("tests/test_map.py", ("torch",)),
     # what folding decides is no backend's business, and what it computes is NumPy's
     Quick("tests/folding/test_applications.py", ("torch",)),
     Quick("tests/folding/test_awkward_models.py", ("torch",), one_in=5),

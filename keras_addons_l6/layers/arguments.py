@@ -8,6 +8,17 @@ import keras
 from keras_addons_l6 import argument_checks
 from keras_addons_l6.argument_checks import names_of
 
+__all__ = [
+    "Constraint",
+    "Initializer",
+    "Regularizer",
+    "Shape",
+    "channel_axis",
+    "channels",
+    "check_names",
+    "resolved_axis",
+]
+
 Initializer = str | dict[str, Any] | Callable[..., Any]
 Regularizer = str | dict[str, Any] | Callable[..., Any] | None
 Constraint = str | dict[str, Any] | Callable[..., Any] | None

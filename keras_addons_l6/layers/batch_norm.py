@@ -13,6 +13,8 @@ from keras_addons_l6.keras_private import HAS_RENORM, renorm_of
 from keras_addons_l6.layers import arguments, masks
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 
+__all__ = ["BatchNorm"]
+
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")
 class BatchNorm(keras.layers.BatchNormalization):

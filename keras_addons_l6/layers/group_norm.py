@@ -11,6 +11,8 @@ from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.layers import arguments, masks
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 
+__all__ = ["GroupNorm"]
+
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")
 class GroupNorm(keras.layers.GroupNormalization):

@@ -8,6 +8,8 @@ from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer
 from keras_addons_l6.layers.group_norm import GroupNorm
 
+__all__ = ["InstanceNorm"]
+
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")
 class InstanceNorm(GroupNorm):

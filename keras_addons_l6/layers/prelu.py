@@ -12,6 +12,8 @@ from keras_addons_l6.layers import shared_axes as sharing
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 from keras_addons_l6.layers.shared_axes import SharedAxes
 
+__all__ = ["PReLU"]
+
 _INITIAL_SLOPE = keras.initializers.Constant(0.25)  # He et al. (2015), section 2.1
 
 

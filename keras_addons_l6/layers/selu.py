@@ -8,6 +8,8 @@ from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.layers import arguments
 from keras_addons_l6.layers.arguments import Shape
 
+__all__ = ["SELU"]
+
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")
 class SELU(keras.layers.Layer):

@@ -8,6 +8,8 @@ import keras
 from keras_addons_l6 import argument_checks
 from keras_addons_l6.layers.arguments import Shape
 
+__all__ = ["SharedAxes", "checked", "input_spec", "parameter_shape"]
+
 SharedAxes = Literal["spatial", "all"] | Sequence[int] | int | None
 _EXPECTED = (
     '"spatial" (one value per channel, the last axis), "all" (one value), None (one value per element) '

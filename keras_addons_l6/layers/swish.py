@@ -12,6 +12,8 @@ from keras_addons_l6.layers import shared_axes as sharing
 from keras_addons_l6.layers.arguments import Constraint, Initializer, Regularizer, Shape
 from keras_addons_l6.layers.shared_axes import SharedAxes
 
+__all__ = ["Swish"]
+
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")
 class Swish(keras.layers.Layer):

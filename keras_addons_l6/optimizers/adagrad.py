@@ -12,6 +12,8 @@ from keras_addons_l6.backends.portable.rules import Rule
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder
 
+__all__ = ["AdaGrad", "adagrad"]
+
 
 def adagrad(g: Tensor, x: Tensor, s: Tensor, *, a: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """One step."""

@@ -13,6 +13,8 @@ from keras_addons_l6.backends.portable.rules import Rule
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder
 
+__all__ = ["Adam", "adam", "one_minus_power"]
+
 
 def adam(
     g: Tensor,

@@ -11,6 +11,8 @@ from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.optimizers.adam import Adam
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 
+__all__ = ["AdamW"]
+
 
 @keras.saving.register_keras_serializable(package="keras_addons_l6")
 class AdamW(Adam):

@@ -21,6 +21,8 @@ from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRat
 from keras_addons_l6.optimizers.exclusions import Exclusions, find, texts
 from keras_addons_l6.optimizers.saved_state import LoadsSavedState
 
+__all__ = ["FirstOrder"]
+
 
 class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
     """Runs a subclass's rule, a pure function of gradient, parameter and slots, for all variables.

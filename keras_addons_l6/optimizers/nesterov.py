@@ -10,6 +10,8 @@ from keras_addons_l6.backends.portable.rules import Rule
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder
 
+__all__ = ["Nesterov", "nesterov"]
+
 
 def nesterov(g: Tensor, x: Tensor, v: Tensor, *, a: Tensor, m: float) -> tuple[Tensor, Tensor]:
     """One step; x - m v + (1 + m) v_next in a form that needs no v once v_next has taken its memory."""

@@ -11,6 +11,8 @@ from keras_addons_l6.backends.portable.rules import Rule
 from keras_addons_l6.optimizers.base_arguments import BaseArguments, LearningRate
 from keras_addons_l6.optimizers.first_order import FirstOrder
 
+__all__ = ["RMSProp", "rmsprop"]
+
 
 def rmsprop(
     g: Tensor,

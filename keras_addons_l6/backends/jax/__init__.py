@@ -1,1 +1,3 @@
 """What JAX puts in place of portable definitions."""
+
+__all__: list[str] = []

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import KerasArrays, Scalar, Small, rows_at_once, widest
 
+__all__ = ["FULL", "JaxArrays", "arrays_for", "widest_real"]
+
 FULL = jax.lax.Precision.HIGHEST  # else accelerators round float32 factors to bfloat16 or TF32
 
 

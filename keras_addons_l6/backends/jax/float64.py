@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+__all__ = ["WIDE", "compiled", "precision", "set_precision"]
+
 WIDE = True
 _SWITCH = "jax_enable_x64"
 

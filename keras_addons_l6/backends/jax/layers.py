@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import layers as portable
 
+__all__ = ["prelu", "selu"]
+
 
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     """`portable.prelu`, whose `where` XLA:CPU computes one by one for 32 channels: it unrolls so short a loop."""

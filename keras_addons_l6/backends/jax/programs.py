@@ -10,6 +10,8 @@ from jax.extend.core import Jaxpr, Literal, jaxpr_as_fun
 from keras_addons_l6.backends.jax import private
 from keras_addons_l6.backends.portable.programs import NO_GRADIENT
 
+__all__ = ["argument", "compile_program", "of_one_program", "repeat", "value_and_gradient"]
+
 of_one_program = private.of_one_trace
 
 

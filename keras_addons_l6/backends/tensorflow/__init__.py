@@ -1,1 +1,3 @@
 """What TensorFlow puts in place of portable definitions."""
+
+__all__: list[str] = []

@@ -8,6 +8,8 @@ import tensorflow as tf
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import KerasArrays, Scalar, Small, rows_at_once, widest
 
+__all__ = ["TensorFlowArrays", "arrays_for", "rounds_products"]
+
 
 def rounds_products() -> bool:
     """Whether a matrix product may run on an accelerator, in TF32 or bfloat16; it takes no precision argument."""

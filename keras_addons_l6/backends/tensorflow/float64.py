@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from keras_addons_l6.backends.portable.float64 import exact_attention
 
+__all__ = ["EXACT", "LIBRARY"]
+
 
 class _WithWideNumbers:
     """TensorFlow as Keras's conversions use it, but that Python's floats become `floatx`, not float32."""

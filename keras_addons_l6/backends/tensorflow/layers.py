@@ -9,6 +9,18 @@ import tensorflow as tf
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import layers as portable
 
+__all__ = [
+    "average",
+    "batch_norm",
+    "group_norm",
+    "layer_norm",
+    "masked_batch_norm",
+    "masked_group_norm",
+    "selu",
+    "swish",
+    "synchronized_batch_norm",
+]
+
 _CHUNK = 512  # longest axis that is summed in one go; see `average`
 
 

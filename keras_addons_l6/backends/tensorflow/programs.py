@@ -7,6 +7,16 @@ import tensorflow as tf
 
 from keras_addons_l6.backends.portable.programs import NO_GRADIENT
 
+__all__ = [
+    "argument",
+    "compile_program",
+    "complete",
+    "of_one_program",
+    "repeat",
+    "value_and_gradient",
+    "value_of",
+]
+
 
 def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
     """The program as one XLA computation, or as a graph where some operation in it has no XLA kernel."""

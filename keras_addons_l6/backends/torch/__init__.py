@@ -1,1 +1,3 @@
 """What torch puts in place of portable definitions."""
+
+__all__: list[str] = []

@@ -12,6 +12,8 @@ import torch
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small, rows_at_once, widest
 
+__all__ = ["SHARED", "SharedArrays", "TorchArrays", "arrays_for", "on_host", "pass_in_place", "widest_real"]
+
 
 class TorchArrays(NumpyArrays):
     """torch's tensors, run eagerly.

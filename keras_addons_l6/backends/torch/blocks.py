@@ -21,6 +21,18 @@ from keras_addons_l6.backends.portable import layers as portable
 from keras_addons_l6.backends.portable.layers import EXACT_SCALE, Statistics
 from keras_addons_l6.backends.torch import private
 
+__all__ = [
+    "BLOCK",
+    "Blocks",
+    "Layout",
+    "Rows",
+    "batch_norm",
+    "group_norm",
+    "layer_norm",
+    "normalize",
+    "serve",
+]
+
 BLOCK = 1 << 18  # elements of a block: 1 MiB of float32, which a core's cache holds with its temporaries
 
 

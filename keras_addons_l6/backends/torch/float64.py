@@ -3,4 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+__all__ = ["EXACT"]
+
 EXACT: Mapping[str, Callable[[Any], Any]] = {}

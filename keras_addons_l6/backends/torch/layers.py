@@ -15,6 +15,19 @@ from keras_addons_l6.backends.portable import layers as portable
 from keras_addons_l6.backends.portable.layers import Statistics
 from keras_addons_l6.backends.torch import blocks, private
 
+__all__ = [
+    "batch_norm",
+    "group_norm",
+    "is_recomputed",
+    "layer_norm",
+    "masked_batch_norm",
+    "masked_group_norm",
+    "normalize",
+    "prelu",
+    "selu",
+    "swish",
+]
+
 
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     """`portable.prelu` in one pass, for one alpha, one per channel of the last axis, or one per element."""

@@ -8,6 +8,8 @@ import torch
 
 from keras_addons_l6.backends.portable.programs import NO_GRADIENT
 
+__all__ = ["beside_training", "outside_compiler", "value_and_gradient"]
+
 
 def value_and_gradient(fun: Callable[..., Any], part: bool = False) -> Callable[..., tuple[Any, Any, Any]]:
     """From fun(x, *rest) -> (value, extra) a function that returns value, the gradient by x, and extra."""

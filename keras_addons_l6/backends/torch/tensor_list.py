@@ -8,6 +8,8 @@ import torch
 from keras_addons_l6.backends.portable.elementwise import ManyTensors
 from keras_addons_l6.backends.torch import private
 
+__all__ = ["Operand", "TensorList"]
+
 Operand = Any  # a TensorList, a Python number or a 0-dimensional tensor
 
 

@@ -1,1 +1,3 @@
 """Building: the tape played again into fresh stock layers."""
+
+__all__: list[str] = []

@@ -8,6 +8,8 @@ import keras
 
 from keras_addons_l6.folding.tape import Tape
 
+__all__ = ["free_name", "unique_names"]
+
 
 def unique_names(tape: Tape, folded: Set[int]) -> dict[int, str]:
     """A name for each operation that stays, by the operation's id.

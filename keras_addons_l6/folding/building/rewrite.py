@@ -19,6 +19,8 @@ from keras_addons_l6.folding.planning.plan import NewLayer, Plan
 from keras_addons_l6.folding.recording.shadow import Shadows
 from keras_addons_l6.folding.tape import Call, Played, replace_tensors, tensors_in
 
+__all__ = ["build", "copy_state", "dropped_settings", "new_operation", "own_state", "set_weights"]
+
 # What a layer's configuration says about training, and a folded kernel no longer obeys.
 _OF_TRAINING = ("regularizer", "constraint")
 _LORA = ("lora_rank", "lora_alpha")

@@ -1,1 +1,3 @@
 """Exporting: artifacts written, reloaded and compared."""
+
+__all__: list[str] = []

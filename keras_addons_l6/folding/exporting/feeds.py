@@ -11,6 +11,8 @@ import numpy as np
 from keras_addons_l6.folding.exporting.runtimes import Feed, Leaf
 from keras_addons_l6.folding.recording.random_input import random_array
 
+__all__ = ["Shape", "feeds_for", "feeds_of", "flat_outputs"]
+
 Shape = tuple[int | None, ...]
 
 # Exporters that cannot keep a size open fix it, and every other open one, to 1.

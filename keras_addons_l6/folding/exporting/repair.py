@@ -14,6 +14,8 @@ import numpy as np
 from keras_addons_l6.folding.exporting.runtimes import output_place
 from keras_addons_l6.keras_private import sublayers
 
+__all__ = ["export_mended"]
+
 
 def export_mended(model: keras.Model, artifact: Path, format: str, **options: Any) -> None:
     """Export a model that was called, silently; what is wrong for reasons yet unknown stays wrong.

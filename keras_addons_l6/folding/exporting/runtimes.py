@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["RUNTIMES", "ArtifactError", "Feed", "Leaf", "Run", "Runtime", "output_place", "run_artifact"]
+
 Leaf = tuple[tuple[str, ...], np.ndarray]
 
 

@@ -13,6 +13,8 @@ from keras_addons_l6.folding import registered
 from keras_addons_l6.folding.planning.affine import Affine, float64_array
 from keras_addons_l6.folding.reason import Reason
 
+__all__ = ["Absorber", "Weights", "absorber_of", "channel_axis", "register_absorber"]
+
 # float64 arrays by the name of the layer's attribute; a bias it does not have is left out
 Weights = Mapping[str, np.ndarray]
 

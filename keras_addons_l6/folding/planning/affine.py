@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+__all__ = ["Affine", "Placed", "batch_norm_affine", "float64_array"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Affine:

@@ -11,6 +11,8 @@ from keras_addons_l6.folding.planning.affine import Affine, Placed, batch_norm_a
 from keras_addons_l6.folding.reason import Reason
 from keras_addons_l6.folding.tape import Call
 
+__all__ = ["is_batch_norm", "placed_map"]
+
 # Our BatchNorm has a `call` of its own (corrected statistics in training) and is known by the name
 # under which it is saved, so that folding imports no layers.
 _OURS = "keras_addons_l6>BatchNorm"

@@ -8,6 +8,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+__all__ = ["out_of_range"]
+
 
 def out_of_range(weights: Mapping[str, np.ndarray], dtypes: Iterable[str]) -> str | None:
     """Say how float64 weights fail to fit floating-point types; None where they fit all of them.

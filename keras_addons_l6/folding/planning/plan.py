@@ -23,6 +23,8 @@ from keras_addons_l6.folding.planning.passage import after, before
 from keras_addons_l6.folding.reason import Reason
 from keras_addons_l6.folding.tape import Call, Tape, tensors_in
 
+__all__ = ["Decision", "Edit", "NewLayer", "Plan", "make_plan"]
+
 
 @dataclasses.dataclass
 class Edit:

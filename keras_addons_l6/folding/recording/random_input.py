@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
+__all__ = ["OPEN_SIZES", "WORDS", "batch_for", "random_array"]
+
 # Open sizes to try: small first, then what image models with many strides ask for.
 OPEN_SIZES = (16, 32, 64, 128, 224)
 WORDS = ("one", "two", "three", "four")

@@ -12,6 +12,8 @@ import numpy as np
 
 from keras_addons_l6 import keras_private
 
+__all__ = ["Shadows"]
+
 
 class Shadows:
     """Makes, and remembers, a shadow of every operation it is asked for.

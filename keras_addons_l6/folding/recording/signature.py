@@ -11,6 +11,8 @@ import keras
 from keras_addons_l6 import keras_private
 from keras_addons_l6.folding.errors import FoldingError
 
+__all__ = ["data_arguments", "model_input", "symbolic_arguments", "with_whole_numbers"]
+
 _NOT_DATA = ("training", "mask")
 
 

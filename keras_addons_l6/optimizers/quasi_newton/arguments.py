@@ -11,6 +11,15 @@ from keras_addons_l6.optimizers.base_arguments import check_no_parameters
 from keras_addons_l6.optimizers.quasi_newton.iteration import Settings
 from keras_addons_l6.optimizers.quasi_newton.slots import path_of
 
+__all__ = [
+    "check_base",
+    "check_parameters",
+    "check_size",
+    "checked_update",
+    "settings_from",
+    "warn_if_narrower",
+]
+
 # Keras's optimizer arguments that falsify curvature pairs: the default that a saved configuration may hold,
 # and what to do instead.
 _REFUSED: dict[str, tuple[Any, str]] = {

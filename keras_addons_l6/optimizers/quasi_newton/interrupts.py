@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
+__all__ = ["DeferredInterrupt"]
+
 
 class DeferredInterrupt:
     """Notes the first Ctrl-C instead of raising `KeyboardInterrupt`; a second one raises as usual.

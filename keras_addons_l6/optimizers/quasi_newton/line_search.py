@@ -12,6 +12,27 @@ from typing import NamedTuple
 
 from keras_addons_l6.backends.portable.arrays import Count, NumpyArrays, Real, Scalar
 
+__all__ = [
+    "BISECTION",
+    "BRACKETING",
+    "CONTRACTION",
+    "DELTA",
+    "GAMMA",
+    "RHO_MAX",
+    "RHO_MIN",
+    "SAFEGUARD",
+    "SECANT",
+    "SECOND_SECANT",
+    "SIGMA",
+    "THETA",
+    "Point",
+    "Search",
+    "Tolerance",
+    "accepts",
+    "advance",
+    "begin",
+]
+
 BRACKETING, SECANT, SECOND_SECANT, BISECTION = range(4)
 
 # Constants of Hager & Zhang (2005) under their names.

@@ -39,6 +39,8 @@ from keras_addons_l6.optimizers.quasi_newton.traced import known_now, usable
 from keras_addons_l6.optimizers.quasi_newton.vectors import dot
 from keras_addons_l6.optimizers.saved_state import LoadsSavedState
 
+__all__ = ["BATCHES_DIFFER", "NOTHING", "NOT_FINITE", "NO_LOSS", "SLOPES", "VALUES", "QuasiNewton"]
+
 NOTHING, VALUES, SLOPES = range(3)  # what trials are accepted on
 
 NO_LOSS = (

@@ -15,6 +15,29 @@ from keras_addons_l6.optimizers.quasi_newton import iteration
 from keras_addons_l6.optimizers.quasi_newton.iteration import COUNT_NAMES, REAL_NAMES, Settings, State
 from keras_addons_l6.optimizers.quasi_newton.vectors import working_dtype
 
+__all__ = [
+    "CHUNK_SECONDS",
+    "GROWTH",
+    "Carry",
+    "Evaluate",
+    "Keep",
+    "Limits",
+    "Standing",
+    "chunk_program",
+    "compile_program",
+    "count_on_device",
+    "end_of",
+    "first_carry",
+    "moved",
+    "of_accepted",
+    "on_device",
+    "outside_compiler",
+    "repeat",
+    "run_in_chunks",
+    "standing_of",
+    "value_and_gradient",
+]
+
 compile_program = programs.compile_program
 value_and_gradient = programs.value_and_gradient
 outside_compiler = programs.outside_compiler

@@ -7,6 +7,8 @@ import keras
 
 from keras_addons_l6.backends.portable import Tensor
 
+__all__ = ["Update", "run_once"]
+
 Update = Callable[[Sequence[Tensor], Tensor | None], None]
 
 

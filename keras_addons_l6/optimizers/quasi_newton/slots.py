@@ -15,6 +15,8 @@ from keras_addons_l6.optimizers.quasi_newton.curvature import Curvature, Form
 from keras_addons_l6.optimizers.quasi_newton.iteration import COUNT_NAMES, REAL_NAMES, VECTORS, State
 from keras_addons_l6.optimizers.quasi_newton.vectors import working_dtype
 
+__all__ = ["Marks", "Slots", "assign", "numpy_of", "path_of", "restarted", "without_history", "zeros_beside"]
+
 
 class Marks(NamedTuple):
     """What an optimizer must remember beside the method's state; all zero before the first step."""

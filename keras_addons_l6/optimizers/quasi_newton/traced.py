@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+__all__ = ["known_now", "usable"]
+
 
 def usable(loss: Any, gradients: Sequence[Any]) -> Any | None:
     """The loss as a scalar, or None where it belongs to another trace than the gradients.
