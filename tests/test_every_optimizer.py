@@ -91,12 +91,49 @@ def line():
     return x, (x @ [[1.0], [-2.0], [0.5]] + 0.3).astype("float32")
 
 
+# A minimum, and the gradient of a function that has it: a bowl, an ellipse with condition 25, and one that is flat far out.
+TARGETS = {
+    "bowl": ([1.0, -1.0], lambda d: d),
+    "ellipse": ([0.5, -1.0], lambda d: d * ops.cast([1.0, 25.0], d.dtype)),
+    "log_cosh": ([-1.0, 0.5], lambda d: 1 - 2 / (ops.exp(2 * d) + 1)),
+}
+
+
 class TestLearning:
     def test_fits_a_line(self, create):
         model = small_model()
         model.compile(create(), "mse", jit_compile=XLA)
         history = model.fit(*line(), batch_size=16, epochs=40, verbose=0).history["loss"]
         assert history[-1] < 0.1 * history[0]
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_it_reaches_known_minima(self, create, dtype, request):
+        """Three targets at once, a variable each, with a rate that falls to 0; an optimizer sees no more than gradients.
+
+        The bound is a hundredth of the way: the last steps of a rate of 0.3 over 300 steps are a thousandth long.
+        """
+        if dtype == "float64":
+            request.getfixturevalue("float64")
+        first = float(ops.convert_to_numpy(create().learning_rate))
+        # Nesterov's steps are as long as the gradient: four times its rate diverges on the ellipse.
+        start = first if isinstance(create(), Nesterov) else 4 * first
+        rate = keras.optimizers.schedules.PolynomialDecay(start, 300)
+        undecayed = (
+            {"weight_decay": 0.0} if isinstance(create(), AdamW) else {}
+        )  # decay has minima of its own
+        optimizer = create(learning_rate=rate, **undecayed)
+        minima = {name: np.array(minimum) for name, (minimum, _) in TARGETS.items()}
+        xs = [keras.Variable(np.zeros(2), dtype=dtype, name=name) for name in TARGETS]
+        optimizer.build(xs)
+        for _ in range(300):
+            apart = [
+                ops.stop_gradient(ops.convert_to_tensor(x)) - ops.cast(minima[x.name], dtype) for x in xs
+            ]
+            apply(optimizer, [TARGETS[x.name][1](d) for x, d in zip(xs, apart, strict=True)], xs)
+        for x in xs:
+            way = np.abs(minima[x.name]).max()
+            np.testing.assert_allclose(ops.convert_to_numpy(x.value), minima[x.name], atol=0.01 * way, rtol=0)
+            assert keras.backend.standardize_dtype(x.dtype) == dtype
 
     def test_one_by_one_is_all_at_once(self, create):
         together, apart = variables(), variables()
