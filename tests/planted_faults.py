@@ -31,6 +31,8 @@ RUNS = "tests/properties/test_lbfgs_runs.py"
 INVERSE = "tests/optimizers/quasi_newton/test_inverse_hessian.py"
 PROOF = "tests/folding/test_proof.py"
 EXPORT = "tests/export/test_export_folded.py"
+WATCHED = "tests/health/test_training_health.py"
+NUMBERS = "tests/health/test_arithmetic.py"
 DOOR = "tests/test_keras_private.py"
 FOLDING = "tests/folding/test_awkward_models.py"
 SWITCH = "tests/precision/test_switch.py"
@@ -195,6 +197,21 @@ FOLDINGS = [
     Fault("steps split off in the batch's place", "folding/recording/time_steps.py", "    return -1, *_closed((steps, *output.shape[1:]))", "    return steps, -1, *_closed(output.shape[1:])", "tests/folding/recording/test_trace.py -k time_steps", "torch"),
 ]  # fmt: skip
 
+HEALTH = [
+    Fault("BatchNorm's averages moved by a look", "health/looking.py", "        with stateless.scope(trainable, carried), watched(", "        with watched(", WATCHED + " -k same_to", "torch"),
+    Fault("random numbers drawn by a look", "backends/torch/programs.py", "        torch.set_rng_state(cpu)\n", "        torch.rand(1)\n", WATCHED + " -k same_to", "torch"),
+    Fault("hooks left on the layers", "health/calls.py", '            vars(operation).pop("call", None)\n', "            pass\n", WATCHED + " -k no_trace", "torch"),
+    Fault("activations of the test mode", "health/forward.py", 'kwargs = {**kwargs, "training": True}', "pass", WATCHED + " -k momentum_as_keras", "torch"),
+    Fault("dead on the last look alone", "health/findings.py", "np.logical_and.reduce([look.layers[place].silent for look in recent])", "looks[-1].layers[place].silent", WATCHED + " -k all_of_the_last", "torch"),
+    Fault("settled before the start is forgotten", "health/findings.py", "LEFT_OF_START = 0.01", "LEFT_OF_START = 2.0", WATCHED + " -k momentum", "torch"),
+    Fault("a gap without its mean", "health/arithmetic.py", " + np.square((mean - moving_mean) / t)", "", NUMBERS + " -k gap", "torch"),
+    Fault("the mask ignored", "health/measures.py", "    if mask is None:", "    if True:", NUMBERS + " -k mask", "torch"),
+    Fault("one channel in sixteen sampled", "health/measures.py", "-(-_size(x) // SAMPLED) | 1", "-(-_size(x) // SAMPLED)", NUMBERS + " -k sampled", "torch"),
+    Fault("tanh's limit without its root", "health/activations.py", "math.sqrt(1 - slope)\n    rect", "1 - slope\n    rect", NUMBERS + " -k slope", "torch"),
+    Fault("a loop's tensors leaked", "health/forward.py", "if not programs.of_one_program(output, self.beside):", "if False:", WATCHED + " -k loop"),
+    Fault("a look at every epoch", "health/training_health.py", "        if epoch % self.every == 0:\n", "        if True:\n", WATCHED + " -k repeat_the_last", "torch"),
+]  # fmt: skip
+
 DOORS = [
     Fault("decay that Keras no longer asks for", "keras_private.py", "    if not any(_names(method, name) for method in methods):", "    if False:", DOOR + " -k misses_a_call"),
     Fault("a missing hook passed over", "keras_private.py", "        return getattr(owner, name)\n", "        return getattr(owner, name, None)\n", DOOR + " -k first_use_misses"),
@@ -229,4 +246,4 @@ PRECISION = [
     Fault("Python's lists rounded by TensorFlow", "backends/tensorflow/float64.py", "return float in kinds and kinds <= {float, int, bool}", "return False", VALUES + " -k digits", "tensorflow"),
 ]  # fmt: skip
 
-FAULTS = [*DOORS, *OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS, *PROOFS, *PRECISION]
+FAULTS = [*DOORS, *OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS, *PROOFS, *PRECISION, *HEALTH]

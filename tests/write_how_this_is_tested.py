@@ -21,6 +21,7 @@ PARTS = {
     "optimizers": "each rule against its paper's formula; L-BFGS and its three entrances",
     "precision": "float64 that stays float64: the switch, and every value beside NumPy",
     "folding": "awkward small models and applications, folded and compared",
+    "health": "trainings with one thing wrong each, and that watching leaves a training as it is",
     "export": "exported files, reloaded in their runtimes",
     "parity": "PyTorch over 100 and 1,000 steps, from its own weights and gradients",
     "properties": "what holds at any shape, setting and random model (Hypothesis, fixed examples)",

@@ -1,0 +1,174 @@
+"""What `TrainingHealth` costs, and whether it raises false alarms.
+
+KERAS_BACKEND=torch python -m tests.benchmarks.training_health digits     the digits quickstart: epochs with and without
+KERAS_BACKEND=torch python -m tests.benchmarks.training_health resnet50   ResNet50 at 224 pixels, batches of 8
+KERAS_BACKEND=torch python -m tests.benchmarks.training_health alarms     twenty seeds of the healthy quickstart
+
+Epochs alternate: one with a look, one without, and their medians are compared. An epoch of 100 steps of ResNet50 takes minutes
+on two cores, so there a look and a step are timed by themselves: alternating, and the look's share of 100 steps is derived.
+"""
+
+import argparse
+import importlib.util
+import os
+import statistics
+import time
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_addons_l6 as l6
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.py"
+STEPS = 100
+LOOKED_AT = 32
+
+
+def quickstart():
+    """The example's module, for its data and its network."""
+    spec = importlib.util.spec_from_file_location("quickstart", QUICKSTART)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class EpochTimes(keras.callbacks.Callback):
+    """Seconds of each epoch, from its beginning to the end of the callbacks that stand before this one."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.perf_counter() - self._start)
+
+    def on_train_begin(self, logs=None):
+        self.seconds = []
+
+
+class Begin(EpochTimes):
+    """Starts the clock of an `EpochTimes` before the callbacks between the two begin their epoch."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.end = end
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.end._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        pass
+
+
+class End(EpochTimes):
+    """Ends the clock that `Begin` has started."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        pass
+
+
+def digits(epochs):
+    """Median seconds of an epoch of the quickstart without and with a look; one training looks at every other epoch."""
+    module = quickstart()
+    x, x_test, y, y_test = module.digits()
+    model = module.compiled(l6.AdamW(2e-3))
+    end = End()
+    health = l6.TrainingHealth((x_test[:LOOKED_AT], y_test[:LOOKED_AT]), every=2)
+    model.fit(x, y, batch_size=64, epochs=2 * epochs + 2, verbose=0, callbacks=[Begin(end), health, end])
+    seconds = end.seconds[2:]  # the first two compile
+    return statistics.median(seconds[1::2]), statistics.median(seconds[::2])
+
+
+def resnet50(looks):
+    """Median seconds of 100 steps, derived from single steps, and of them with a look; steps and looks alternate."""
+    keras.utils.set_random_seed(0)
+    model = keras.applications.ResNet50(weights=None)
+    model.compile(keras.optimizers.SGD(1e-3), "sparse_categorical_crossentropy")
+    random = np.random.default_rng(0)
+    x = random.normal(size=(8, 224, 224, 3)).astype("float32")
+    y = random.integers(0, 1000, 8)
+    clock = Parts()
+    health = Timed((x, y), clock)
+    model.fit(x, y, batch_size=8, epochs=looks + 1, verbose=0, callbacks=[health])
+    step, look = statistics.median(clock.steps[1:]), statistics.median(clock.looks[2:])
+    return STEPS * step, STEPS * step + look
+
+
+class Parts:
+    """Seconds of steps and of looks."""
+
+    def __init__(self):
+        self.steps, self.looks = [], []
+
+
+class Timed(l6.TrainingHealth):
+    """Times what it does itself, and, with one step an epoch, what is between."""
+
+    def __init__(self, batch, clock):
+        super().__init__(batch)
+        self.clock = clock
+
+    def on_train_begin(self, logs=None):
+        start = time.perf_counter()
+        super().on_train_begin(logs)
+        self.clock.looks.append(time.perf_counter() - start)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        start = time.perf_counter()
+        super().on_epoch_begin(epoch, logs)
+        self._end_of_begin = time.perf_counter()
+        self._sampling = self._end_of_begin - start
+
+    def on_epoch_end(self, epoch, logs=None):
+        start = time.perf_counter()
+        self.clock.steps.append(start - self._end_of_begin)
+        super().on_epoch_end(epoch, logs)
+        self.clock.looks.append(time.perf_counter() - start + self._sampling)
+
+
+def alarms(seeds):
+    """What the reports of the healthy quickstart and its warnings said, by seed: nothing, it should be."""
+    module = quickstart()
+    x, x_test, y, y_test = module.digits()
+    said = {}
+    for seed in range(seeds):
+        model = module.compiled(l6.AdamW(2e-3))
+        keras.utils.set_random_seed(seed)
+        for variable in model.trainable_variables:
+            if len(variable.shape) > 1:
+                variable.assign(keras.initializers.GlorotUniform(seed)(variable.shape))
+        health = l6.TrainingHealth((x_test[:LOOKED_AT], y_test[:LOOKED_AT]))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(x, y, batch_size=64, epochs=module.EPOCHS, verbose=0, callbacks=[health])
+        ours = [str(each.message) for each in caught if str(each.message).startswith("TrainingHealth")]
+        said[seed] = [*(finding.sentence for finding in health.report()), *ours]
+        print(f"seed {seed}: {'; '.join(said[seed]) or 'nothing'}", flush=True)
+    return said
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["digits", "resnet50", "alarms"])
+    parser.add_argument("--repeats", type=int, help="epochs with a look, looks, or seeds")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if arguments.what == "alarms":
+        said = alarms(arguments.repeats or 20)
+        print(
+            f"{keras.backend.backend()}: {sum(map(bool, said.values()))} of {len(said)} seeds raised an alarm"
+        )
+        return
+    measure = {"digits": digits, "resnet50": resnet50}[arguments.what]
+    without, watched = measure(arguments.repeats or {"digits": 20, "resnet50": 4}[arguments.what])
+    print(
+        f"{keras.backend.backend()}, {os.cpu_count()} cores, {arguments.what}: an epoch takes {without:.3f} s, with a look "
+        f"{watched:.3f} s: {watched / without - 1:+.1%}"
+    )
+
+
+if __name__ == "__main__":
+    main()
