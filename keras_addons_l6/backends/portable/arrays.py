@@ -446,7 +446,7 @@ class KerasArrays(NumpyArrays):
         matrix, *products = carried
         scale, identity, *signs = weights
         n, zero = matrix.shape[0], ops.zeros_like(at)
-        block = ops.slice(matrix, (at, zero), (length, n))
+        block = self._rows(matrix, at, length)
         mine = ops.slice(vectors, (zero, at), (vectors.shape[0], length))
         block = ops.where(scale == 0, ops.zeros_like(block), scale * block)
         is_diagonal = _indices(n)[None, :] - _indices(length)[:, None] == at
@@ -458,6 +458,10 @@ class KerasArrays(NumpyArrays):
             for product, factor in zip(products, factors, strict=True)
         ]
         return (ops.slice_update(matrix, (at, zero), block), *products)
+
+    def _rows(self, matrix: Tensor, at: Scalar, length: int) -> Tensor:
+        """So many rows of a matrix, from row `at`."""
+        return keras.ops.slice(matrix, (at, keras.ops.zeros_like(at)), (length, matrix.shape[1]))
 
     def _times(self, matrix: Tensor, vector: Tensor) -> Tensor:
         """A matrix times a vector, multiplied and summed as in `dot`."""

@@ -39,6 +39,10 @@ class TensorFlowArrays(KerasArrays):
     def _rows_at_once(self, n: int) -> int:
         return n if rounds_products() else rows_at_once(n)
 
+    def _rows(self, matrix: Tensor, at: Scalar, length: int) -> Tensor:
+        """So many rows of a matrix, gathered: a slice makes XLA copy the whole matrix before it is written."""
+        return tf.gather(matrix, at + tf.range(length))
+
     def _times(self, matrix: Tensor, vector: Tensor) -> Tensor:
         """A matrix times a vector, in full precision."""
         # Accelerators round float32 factors, and no others.

@@ -1,5 +1,7 @@
 """The dense inverse Hessian against the papers' matrices, SciPy's BFGS, and what every update must keep."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -196,6 +198,36 @@ class TestPass:
                 )
             np.testing.assert_allclose(to_numpy(matrix), expected, rtol=1e-13, atol=1e-13)
             np.testing.assert_allclose([to_numpy(p) for p in products], f @ expected, rtol=1e-12, atol=1e-12)
+
+    def test_xla_writes_the_matrix_in_place(self, monkeypatch, backend):
+        """In a loop of passes, blocks and all, it is copied at most once, where the program begins."""
+        if backend == "torch":
+            return  # nothing is compiled
+        monkeypatch.setattr(portable, "BLOCK", 100)
+        n = 40
+        convert = keras.ops.convert_to_tensor
+        arrays = arrays_for([convert(np.zeros(n))])
+
+        def passes(matrix, vectors, weights, x, count):
+            def body(i, carried):
+                weighed = arrays.unpack(weights, 5)
+                m, p, _ = arrays.updated_products(carried[0], vectors, weighed, carried[1:] * 2, i % 2 == 0)
+                return m, p
+
+            return keras.ops.fori_loop(0, count, body, (matrix, x))
+
+        given = [convert(np.ones(shape)) for shape in ((n, n), (3, n), (5,), (n,))] + [convert(np.int32(4))]
+        program = programs.compile_program(passes)
+        if backend == "jax":
+            text = program.lower(*given).compile().as_text()
+        else:
+            import tensorflow as tf
+
+            text = tf.function(passes, jit_compile=True, autograph=False).experimental_get_compiler_ir(
+                *given
+            )(stage="optimized_hlo")
+        assert "dynamic-update-slice" in text, "nothing was looked at"
+        assert len(re.findall(rf"= f64\[{n},{n}\]\S* copy\(", text)) <= 1
 
     def test_unwanted_it_leaves_the_matrix(self, on_backend):
         convert = keras.ops.convert_to_tensor if on_backend else np.array
