@@ -56,22 +56,27 @@ class Functions:
             import jax.numpy as jnp
 
             self.tanh, self.sum, self.log_sum_exp = jnp.tanh, jnp.sum, jax.nn.logsumexp
-            self.array = jnp.asarray
+            self.array, self.sin, self.cos = jnp.asarray, jnp.sin, jnp.cos
         elif backend == "tensorflow":
             import tensorflow as tf
 
             self.tanh, self.sum, self.array = tf.math.tanh, tf.reduce_sum, tf.constant
-            self.log_sum_exp = tf.reduce_logsumexp
+            self.log_sum_exp, self.sin, self.cos = tf.reduce_logsumexp, tf.math.sin, tf.math.cos
         else:
             import torch
 
             self.tanh, self.sum, self.array = torch.tanh, torch.sum, torch.as_tensor
-            self.log_sum_exp = torch.logsumexp
+            self.log_sum_exp, self.sin, self.cos = torch.logsumexp, torch.sin, torch.cos
 
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         from keras import ops
 
         return ops.reshape(x, shape)
+
+    def columns(self, *columns: Any) -> Any:
+        from keras import ops
+
+        return ops.concatenate(columns, axis=1)
 
     def layers(self, vector: Any, sizes: list[int]) -> list[tuple[Any, Any]]:
         """Kernels and biases of a network in one vector."""

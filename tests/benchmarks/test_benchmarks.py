@@ -1,6 +1,7 @@
 """The benchmarks run from end to end on tiny sizes, and their tables say what was measured."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,7 +12,17 @@ import keras
 import numpy as np
 import pytest
 
-from tests.benchmarks import fold_then_quantize, gpu, layers, memory, methods, report, shapes, timing
+from tests.benchmarks import (
+    fold_then_quantize,
+    gpu,
+    layers,
+    memory,
+    methods,
+    quasi_newton_pinn,
+    report,
+    shapes,
+    timing,
+)
 from tests.benchmarks.__main__ import PARTS
 from tests.benchmarks.part import FULL_PARTS, QUICK_PARTS
 from tests.benchmarks.rows import KERAS, OURS, Row, median_of
@@ -49,6 +60,35 @@ def test_wall_time_of_lbfgs_is_measured_beside_its_peers():
     solvers = {line.split("|")[2].strip() for line in table.splitlines() if line.startswith("| softmax")}
     peers = {"jax": {"optax.lbfgs"}, "torch": {"torch.optim.LBFGS"}}
     assert solvers == {"minimize", "SciPy"} | peers.get(backend, set())
+
+
+def test_losses_and_errors_of_physics_informed_networks_are_measured():
+    table = run(
+        "tests.benchmarks.quasi_newton_pinn",
+        "--quick",
+        "--methods",
+        "L-BFGS, m = 10",
+        "BFGS",
+        "--starts",
+        "1",
+    )
+    rows = [line for line in table.splitlines() if line.startswith("| start 1")]
+    assert len(rows) == len(quasi_newton_pinn.EQUATIONS)
+    assert all(math.isfinite(float(cell.split()[0])) for row in rows for cell in row.split("|")[2:4])
+
+
+def test_burgers_solution_is_that_of_the_equation():
+    rng, h = np.random.default_rng(0), 1e-4
+    points, along_x, along_t = rng.uniform((-1, 0.1), (1, 0.4), (100, 2)), np.array([h, 0]), np.array([0, h])
+    u = quasi_newton_pinn.cole_hopf
+    u_t, u_x = ((u(points + d) - u(points - d)) / (2 * h) for d in (along_t, along_x))
+    u_xx = (u(points + along_x) - 2 * u(points) + u(points - along_x)) / h**2
+    residual = u_t + u(points) * u_x - quasi_newton_pinn.VISCOSITY * u_xx
+    # Differences err by h^2 / 6 of the third derivative, 8e-5 where the wave is steepest; each term is 0.01 to 1.
+    assert np.abs(residual).max() < 2e-4
+    at_start = points * (1, 0)
+    np.testing.assert_allclose(u(at_start), -np.sin(np.pi * points[:, :1]), atol=1e-14)
+    np.testing.assert_allclose(u(points, 2 * quasi_newton_pinn.NODES), u(points), atol=2e-15)
 
 
 def test_memory_is_measured():
