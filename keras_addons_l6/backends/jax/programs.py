@@ -19,7 +19,7 @@ def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -
     """The program, compiled at its first call; it may write into the arguments in the places `donate`.
 
     On the CPU at LLVM's second level, not XLA's usual third, which unrolls loops over up to 32 columns whole before it looks
-    for vectors in them, and then computes a `tanh` number by number; docs/lbfgs.md has the figures.
+    for vectors in them, and then computes a `tanh` number by number; docs/quasi_newton.md has the figures.
     """
     options = {"xla_backend_optimization_level": 2} if jax.default_backend() == "cpu" else None
     return jax.jit(program, compiler_options=options, donate_argnums=donate)
