@@ -99,7 +99,17 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
         Args:
             grads: a gradient for each variable, dense or sparse; None for a variable without.
             trainable_variables: the variables; those of `build` where left out.
+
+        Raises:
+            ValueError: for `gradient_accumulation_steps` inside a `tf.distribute` strategy.
         """
+        if self.gradient_accumulation_steps and rules.in_distribution_strategy():
+            raise ValueError(
+                f"{type(self).__name__}: `gradient_accumulation_steps` does not work inside a `tf.distribute` strategy, where "
+                "gradients cannot be added up over the replicas in a branch. Received: "
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps}. Leave it out, and use a larger batch or "
+                "more replicas."
+            )
         known = variables_of_build(self) if trainable_variables is None else list(trainable_variables)
         if len(grads) == len(known):
             grads = [g if g is None else rules.dense(g, v) for g, v in zip(grads, known, strict=True)]
