@@ -38,6 +38,7 @@ __all__ = [
     "is_activation",
     "is_cast",
     "is_functional",
+    "is_made",
     "is_optional",
     "is_plain_graph",
     "is_plain_sequence",
@@ -383,6 +384,8 @@ def nodes_between(inputs: list[keras.KerasTensor], outputs: Any) -> tuple[list[A
         if id(tensor) in given:
             reached[id(tensor)] = tensor
             continue
+        if not is_made(tensor) and is_made(keras.Input(())):
+            raise ValueError("it gives a symbolic tensor that no call made")
         node = _node(_of(tensor, "_keras_history"))
         if _of(node, "is_input"):
             raise ValueError(f"it uses '{tensor.name}', which is no input of it")
@@ -461,8 +464,15 @@ def with_mask(tensor: Any, mask: Any) -> Any:
 
 def is_optional(tensor: keras.KerasTensor) -> bool:
     """Whether a symbolic tensor is an input that a caller may leave out; its layer does not document that it knows."""
+    if not is_made(tensor):
+        return False
     layer = producer_of(tensor)
     return isinstance(layer, keras.layers.InputLayer) and bool(_of(layer, "optional"))
+
+
+def is_made(tensor: keras.KerasTensor) -> bool:
+    """Whether a call, or an input layer, made a symbolic tensor; a shape that a layer's own code asks about, none did."""
+    return hasattr(tensor, "_keras_history")
 
 
 def same_input(tensor: keras.KerasTensor) -> keras.KerasTensor:

@@ -182,7 +182,10 @@ def new_operation(old: Any, edited: NewLayer | None, name: str) -> keras.Operati
     """
     if isinstance(old, keras.Layer):
         try:
-            return type(old).from_config(_plain_config(old, edited) | {"name": name})
+            config = _plain_config(old, edited) | {"name": name}
+            # a layer whose configuration holds its own weights would be made with them, not with copies
+            if not any(isinstance(leaf, keras.Variable) for leaf in keras.tree.flatten(config)):
+                return type(old).from_config(config)
         except Exception:  # whatever a user's own class may raise
             if edited is not None:
                 raise

@@ -88,6 +88,33 @@ def test_one_call_kept_and_one_folded_share_their_output_name():
     assert_same_outputs(model, folded)
 
 
+class Remembers(L.Layer):
+    """A layer whose configuration holds what `build` put in an argument's place: its own weight."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def build(self, input_shape):
+        self.factor = self.add_weight(shape=(), initializer=keras.initializers.Constant(self.factor))
+
+    def call(self, x):
+        return x * self.factor
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+def test_a_weight_in_a_configuration_is_not_shared():
+    inputs = keras.Input((3,))
+    layer = Remembers(0.5)
+    model = randomize(keras.Model(inputs, layer(BN()(L.Dense(4)(inputs)))))
+    folded = fold_batch_norm(model)
+    assert not batch_norms(folded)
+    assert_same_outputs(model, folded)
+    assert not {id(weight) for weight in folded.weights} & {id(weight) for weight in model.weights}
+
+
 def test_a_cast_takes_no_name_of_the_users():
     inputs = keras.Input(IMAGE)
     keras.utils.clear_session()

@@ -156,6 +156,36 @@ def test_the_reason_for_a_block_that_is_kept_is_the_true_one():
         assert "Exception encountered when calling" not in row.reason.sentence
 
 
+def test_a_block_may_ask_its_layers_for_shapes_by_hand():
+    """Its own `compute_output_spec` may hand symbolic tensors about that no call made."""
+
+    class Inner(L.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.norm = L.Dense(4), BN()
+
+        def call(self, x):
+            return self.norm(self.dense(x))
+
+    class Outer(L.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = Inner()
+
+        def call(self, x):
+            if isinstance(x, keras.KerasTensor):
+                return keras.KerasTensor((None, 4))
+            return self.inner(x)
+
+        def compute_output_spec(self, x):
+            return self.inner.compute_output_spec(keras.KerasTensor(x.shape, x.dtype))
+
+    outer = Outer()
+    outer(np.ones((1, 3), "float32"))
+    (row,) = inspect_batch_norm(randomize(chain((3,), outer))).kept
+    assert "a symbolic tensor that no call made" in row.reason.sentence
+
+
 def test_layers_of_one_name_in_a_block():
     folded = folded_whole(
         chain(IMAGE, Steps(*[L.Conv2D(3, 3, name="conv"), BN(name="norm"), L.Conv2D(3, 3, name="conv")]))
