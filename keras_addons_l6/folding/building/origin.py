@@ -77,8 +77,18 @@ def origin_of(model: keras.Model, tape: Tape) -> Origin | None:
 
 
 def signature_of(tape: Tape) -> tuple[str, ...]:
-    """The paths and classes of a tape's calls."""
-    return tuple(f"{call.path} ({type(call.original).__name__})" for call in tape.calls)
+    """The paths and classes of a tape's calls.
+
+    What a block's `call` makes anew at each recording (an operation, a Resizing) has another name each
+    time, so only layers with weights are told by theirs.
+    """
+    return tuple(_described(call) for call in tape.calls)
+
+
+def _described(call: Call) -> str:
+    named = isinstance(call.original, keras.Layer) and bool(call.original.weights)
+    path = call.path if named else call.path.rpartition("/")[0]
+    return f"{path} ({type(call.original).__name__})"
 
 
 def describe(plan: Plan, played: Played) -> Origin:

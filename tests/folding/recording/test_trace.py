@@ -6,7 +6,7 @@ import pytest
 from keras import layers as L
 from keras import ops
 
-from keras_addons_l6.folding import fold_batch_norm, fold_with_report, inspect_batch_norm
+from keras_addons_l6.folding import fold_batch_norm, fold_with_report, inspect_batch_norm, verify_folding
 from tests.folding.models import BN, IMAGE, chain, seq
 from tests.folding.randomize import batch_norms, randomize
 from tests.folding.test_awkward_models import assert_same_outputs
@@ -282,6 +282,19 @@ def test_a_block_with_a_weight_and_nothing_to_fold_stays_whole():
 
     folded = fold_batch_norm(randomize(chain(IMAGE, L.Conv2D(3, 1), BN(), Gate())))
     assert type(folded.layers[-1]) is Gate
+
+
+def test_a_model_with_blocks_is_known_again():
+    """What a `call` makes anew has another name at each recording; each fold is compared all the same."""
+
+    class Resized(Scaled):
+        def call(self, x):
+            return ops.relu(super().call(L.Resizing(6, 6)(x)))
+
+    model = randomize(chain(IMAGE, Resized()))
+    check = verify_folding(model, fold_batch_norm(model))
+    assert len(check.folds) == 1
+    assert not check.outputs_only
 
 
 def test_time_steps_are_merged_once():
