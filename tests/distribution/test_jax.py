@@ -40,3 +40,9 @@ def test_two_processes_take_the_single_process_path(float64):
     for name, make in problem.OPTIMIZERS.items():
         worker.assert_same_path(name, {**first[name], "alone": problem.flat(problem.fitted(make()))})
         assert first[name] == second[name], f"{name}: the processes' weights differ"
+
+
+def test_a_watched_training_on_two_devices_is_the_same_to_the_bit():
+    two = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    (result,) = worker.run("watched", environments=[two])
+    assert result == {"same": True, "looks": 4, "missing": 0}

@@ -30,3 +30,8 @@ def test_two_workers_with_every_optimizer():
     for name, result in first.items():
         worker.assert_same_path(name, result)
         assert result["spread"] == second[name]["spread"], f"{name}: the workers' weights differ"
+
+
+def test_a_watched_training_on_two_devices_is_the_same_to_the_bit():
+    (result,) = worker.run("watched")
+    assert result == {"same": True, "looks": 4, "missing": 0}
