@@ -9,11 +9,7 @@ def update(name, h, s, y, first):
     if first:
         h = np.eye(n) * sy / (y @ y)
     yhy, sbs = y @ h @ y, s @ np.linalg.solve(h, s)
-    tau, phi = {
-        "bfgs": bfgs,
-        "self_scaled_bfgs": self_scaled_bfgs,
-        "self_scaled_broyden": self_scaled_broyden,
-    }[name](yhy / sy, sbs / sy, n, first)
+    tau, phi = RULES[name](yhy / sy, sbs / sy, n, first)
     v = s / sy - h @ y / yhy
     return (h - np.outer(h @ y, h @ y) / yhy + phi * yhy * np.outer(v, v)) / tau + np.outer(s, s) / sy
 
@@ -45,3 +41,6 @@ def self_scaled_broyden(h, b, n, first):
     else:
         tau = rho * min(power, 1 / theta)
     return tau, (1 - theta) / sigma
+
+
+RULES = {"bfgs": bfgs, "self_scaled_bfgs": self_scaled_bfgs, "self_scaled_broyden": self_scaled_broyden}

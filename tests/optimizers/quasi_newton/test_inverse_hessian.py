@@ -91,10 +91,10 @@ class Drive:
             changed, direction = self.curvature.redirect(arrays, memory, tally, found, pair, given)
         return memory._replace(**changed), tally, direction
 
-    def step(self):
-        """One accepted pair; gives s and y."""
+    def step(self, stiffness=1.0):
+        """One accepted pair, of the quadratic times `stiffness`; gives s and y."""
         s = 0.7 * self.direction
-        y = self.hessian @ s
+        y = stiffness * self.hessian @ s
         sbs = -0.7 * 0.7 * self.gradient @ self.direction
         self.gradient = self.gradient + y
         pair = Pair(self.parts(s), self.parts(y), self.real(sbs))
@@ -115,16 +115,34 @@ def on_backend(request):
 class TestUpdates:
     @pytest.mark.parametrize("update", UPDATES)
     def test_as_the_papers_have_it(self, update, on_backend):
-        """Matrix and direction; rounding grows with the condition, 1e3, over a dozen updates."""
+        """Matrix and direction; rounding grows with the condition, 1e3, over a dozen updates.
+
+        Curvature that turns out larger and smaller than H has it leads to each branch of the self-scaled updates.
+        """
         drive, h = Drive(update, 7, on_backend), None
         for i in range(12):
-            s, y = drive.step()
+            s, y = drive.step(stiffness=(1.0, 8.0, 0.2)[i % 3])
             h = reference.update(update, h, s, y, first=i == 0)
             np.testing.assert_allclose(
                 matrix_of(drive.memory, drive.tally), h, rtol=1e-8, atol=1e-10 * abs(h).max()
             )
             np.testing.assert_allclose(
                 drive.direction, -h @ drive.gradient, rtol=1e-7, atol=1e-9 * abs(drive.direction).max()
+            )
+
+    @pytest.mark.parametrize(("tau", "phi"), [(1.0, -0.2), (0.7, 0.0), (1.5, 2.0)])
+    def test_any_member_of_the_family(self, tau, phi, on_backend, monkeypatch):
+        """The rules above stay at phi >= 0; someone else's, as that of a symmetric update of rank one, need not."""
+        monkeypatch.setitem(
+            updates.UPDATES, "other", lambda arrays, h, b, n, first: updates.Update(0 * b + tau, 0 * b + phi)
+        )
+        monkeypatch.setitem(reference.RULES, "other", lambda h, b, n, first: (tau, phi))
+        drive, h = Drive("other", 7, on_backend), None
+        for i in range(6):
+            s, y = drive.step()
+            h = reference.update("other", h, s, y, first=i == 0)
+            np.testing.assert_allclose(
+                matrix_of(drive.memory, drive.tally), h, rtol=1e-8, atol=1e-10 * abs(h).max()
             )
 
     def test_bfgs_is_scipys(self, on_backend):
