@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-REPEATS = 5
+REPEATS = 3
 SHORT, LONG = 12, 36  # accepted steps
 
 
@@ -130,7 +130,7 @@ def main(sizes: list[int]) -> None:
         for repeat in range(REPEATS):
             passes.append(memory_passes(n))
             ours.append(our_iteration(n, "self_scaled_broyden"))
-            if n <= 5000 and repeat < 2:
+            if n <= 2000 and repeat < 2:
                 peers.append(scipy_iteration(n))
         a, b = statistics.median(ours), statistics.median(passes)
         c = statistics.median(peers) if peers else float("nan")
