@@ -1,4 +1,4 @@
-"""Optimizers that follow the published formulas digit for digit."""
+"""Optimizers that follow the published formulas."""
 
 from keras_addons_l6.optimizers.adagrad import AdaGrad
 from keras_addons_l6.optimizers.adam import Adam
