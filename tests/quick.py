@@ -37,9 +37,6 @@ ROWS = [
     Quick("tests/folding/test_proof.py", ("torch",), one_in=4),
     Quick("tests/properties/test_folding.py", ("torch",), one_in=5),
     # what is done with the numbers is no backend's business
-    Quick("tests/health/test_training_health.py::TestArguments", ("torch",)),
-    Quick("tests/health/test_training_health.py::TestLogs", ("torch",)),
-    Quick("tests/health/test_training_health.py::TestReport", ("torch",)),
     # every layer in every format: TensorFlow has the most formats
     Quick("tests/export/test_layers.py", ("tensorflow",), one_in=5),
     # L-BFGS's path is the same everywhere (TestPath holds it to that); torch compiles nothing
