@@ -19,7 +19,7 @@ from keras_addons_l6.health.records import Look
 from keras_addons_l6.health.report import HealthReport
 from keras_addons_l6.health.stateless import as_batch, checked_batch
 from keras_addons_l6.keras_private import direct_sublayers, optimizers_inside
-from keras_addons_l6.optimizers import LBFGS
+from keras_addons_l6.optimizers.quasi_newton.optimizer import QuasiNewton
 
 __all__ = ["TrainingHealth"]
 
@@ -179,7 +179,7 @@ class TrainingHealth(keras.callbacks.Callback):
 
     def _found(self) -> list[Finding]:
         has_rate = not any(
-            isinstance(o, LBFGS) for o in optimizers_inside(getattr(self.model, "optimizer", None))
+            isinstance(o, QuasiNewton) for o in optimizers_inside(getattr(self.model, "optimizer", None))
         )
         frozen = () if self._looker is None else self._looker.frozen()
         return findings(
