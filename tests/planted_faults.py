@@ -248,4 +248,22 @@ PRECISION = [
     Fault("Python's lists rounded by TensorFlow", "backends/tensorflow/float64.py", "return float in kinds and kinds <= {float, int, bool}", "return False", VALUES + " -k digits", "tensorflow"),
 ]  # fmt: skip
 
-FAULTS = [*DOORS, *OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS, *PROOFS, *PRECISION, *HEALTH]
+ROOMS = [  # of files that the lists above leave out
+    Fault('a name to be imported later from the wrong room', '__init__.py', '"verify_folding": "folding",', '"verify_folding": "layers",', 'tests/test_import.py', 'torch'),
+    Fault('the portable step without decay', 'backends/portable/rules.py', 'x = x - decay * x if decayed else x', 'x = x if decayed else x', 'tests/test_every_optimizer.py -k takes_a_wd_x_off', 'jax'),
+    Fault('a loss without gradient let in on TensorFlow', 'backends/tensorflow/programs.py', 'if all(gradient is None for gradient in gradients) and not part:', 'if False:', 'tests/optimizers/quasi_newton/test_minimize.py -k gradient', 'tensorflow'),
+    Fault('a deviation without epsilon', 'compat.py', '(inputs - mean) / (deviation + self.epsilon)', '(inputs - mean) / deviation', 'tests/test_compat.py', 'torch'),
+    Fault('open sizes fixed in every trial', 'folding/exporting/feeds.py', '((2, unknown), (_FIXED, unknown), (_FIXED, _FIXED))', '((_FIXED, _FIXED),)', 'tests/export/test_export_folded.py -k open_sizes_past', 'torch'),
+    Fault('rows of opaque layers left out', 'folding/fold.py', '            rows += _opaque_rows(call)\n', '            pass\n', 'tests/folding/test_awkward_models.py -k recurrent', 'torch'),
+    Fault('whole numbers forgotten by a build', 'folding/recording/signature.py', 'dtype="int32", name=tensor.name) if whole', 'dtype="float32", name=tensor.name) if whole', 'tests/folding/test_promises.py -k whole_numbers', 'torch'),
+    Fault('tensors by keyword not among the inputs', 'folding/tape.py', 'return tensors_in((self.args, self.kwargs))', 'return tensors_in(self.args)', 'tests/folding/test_awkward_models.py -k mask_given', 'torch'),
+    Fault('live units counted as dead', 'health/records.py', 'float(self.silent.mean()) if self.silent.size', 'float(1 - self.silent.mean()) if self.silent.size', 'tests/health -k units_count', 'torch'),
+    Fault('a dead layer called healthy', 'health/report.py', 'return all(finding.kind == "frozen"', 'return all(finding.kind != "frozen"', 'tests/health -k planted_fault_comes', 'torch'),
+    Fault('a batch of two lengths let in', 'health/stateless.py', 'if len(lengths) != 1 or 0 in lengths:', 'if False:', 'tests/health -k refused', 'torch'),
+    Fault('a decoupled decay that follows the rate', 'optimizers/adamw.py', 'super().decay(a / self._initial_rate)', 'super().decay(a)', 'tests/optimizers/test_formulas.py -k adamw', 'torch'),
+    Fault('ten pairs whatever was asked', 'optimizers/quasi_newton/lbfgs.py', 'return LimitedMemory(self.history_size)', 'return LimitedMemory(10)', 'tests/crash/test_saved_state.py -k another', 'torch'),
+    Fault('a trial left in the weights', 'optimizers/quasi_newton/optimizer.py', '                variable.assign(ops.copy(points[id(variable)]))\n', '                pass\n', 'tests/optimizers/quasi_newton/test_optimizer_in_fit.py -k accumulated', 'torch'),
+    Fault("a state's numbers not written", 'optimizers/quasi_newton/slots.py', '        for name, variable in self._numbers.items():\n            assign(variable, values[name])\n', '', 'tests/optimizers/quasi_newton/test_bfgs.py -k asks_for', 'torch'),
+]  # fmt: skip
+
+FAULTS = [*DOORS, *OPTIMIZERS, *LAYERS, *LBFGS, *FOLDINGS, *PROOFS, *PRECISION, *HEALTH, *ROOMS]
