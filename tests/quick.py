@@ -36,7 +36,6 @@ ROWS = [
     Quick("tests/folding/test_awkward_models.py", ("torch",), one_in=5),
     Quick("tests/folding/test_proof.py", ("torch",), one_in=4),
     Quick("tests/properties/test_folding.py", ("torch",), one_in=5),
-    # what is done with the numbers is no backend's business
     # every layer in every format: TensorFlow has the most formats
     Quick("tests/export/test_layers.py", ("tensorflow",), one_in=5),
     # L-BFGS's path is the same everywhere (TestPath holds it to that); torch compiles nothing
