@@ -110,7 +110,7 @@ class LoadsSavedState:
         return frozenset()
 
     def _state_is_loaded(self, left_out: frozenset[str]) -> None:
-        """What a class does once its slots have a saved state, from which slots of these names were left out."""
+        """What a class does once its slots have taken a saved state, from which slots of these names were left out."""
 
     def _await_slots(self) -> None:
         self._book = Bookkeeping()
@@ -176,7 +176,8 @@ class LoadsSavedState:
             # The counter and the rate were loaded at once, and may have been set since.
             _assign([a for a in plan.assignments if a[0] not in BEFORE_BUILD])
             self._start_averages(plan)
-            self._state_is_loaded(state.left_out)
+            if plan.is_complete:
+                self._state_is_loaded(state.left_out)
         if not (plan.is_complete or self._book.skips_mismatches):
             warnings.warn(self._told(plan, "start afresh"), stacklevel=3)
 
@@ -211,7 +212,8 @@ class LoadsSavedState:
         if not int(_array(self.variables[0])):
             self._start_averages(plan)
         _assign(plan.assignments)
-        self._state_is_loaded(state.left_out)
+        if plan.is_complete:
+            self._state_is_loaded(state.left_out)
         if not (plan.is_complete or quiet):
             warnings.warn(self._told(plan, "stay as they are"), stacklevel=3)
 

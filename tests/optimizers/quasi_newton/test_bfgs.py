@@ -171,6 +171,21 @@ class TestCurvature:
         fit(loaded, x, y, 15)
         assert loaded.evaluate(x, y, verbose=0) < before
 
+    def test_what_is_not_taken_resets_nothing(self, tmp_path):
+        """A small state of a model that trained less than this one: the curvature here stays as it is."""
+        x, y = curve()
+        saved = network(BFGS(save_curvature=False, **TIGHT))
+        saved.layers[0].trainable = False
+        saved.compile(optimizer=saved.optimizer, loss=saved.loss)
+        fit(saved, x, y, 5)
+        saved.save_weights(tmp_path / "part.weights.h5")
+        model = network(BFGS(**TIGHT))
+        fit(model, x, y, 15)
+        pairs = int(model.optimizer._slots.number("pairs"))
+        with pytest.warns(UserWarning, match="all of them stay as they are"):
+            model.load_weights(tmp_path / "part.weights.h5")
+        assert int(model.optimizer._slots.number("pairs")) == pairs > 0
+
     def test_whole_states_say_nothing(self, tmp_path):
         x, y = curve()
         model = network(BFGS(**TIGHT))
