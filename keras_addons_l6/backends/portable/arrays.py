@@ -223,7 +223,24 @@ class NumpyArrays:
         """
         if not wanted:
             return (matrix, *factors)
-        return (matrix, *_pass_in_place(matrix, vectors, weights, factors))
+        return (matrix, *self._pass_in_place(matrix, vectors, weights, factors))
+
+    def _pass_in_place(
+        self, matrix: Tensor, vectors: Tensor, weights: Sequence[Scalar], factors: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        """What `updated_products` does, written into the matrix: the products."""
+        scale, identity, *signs = weights
+        left = (vectors * np.array(signs, vectors.dtype)[:, None]).T
+        n, products = len(matrix), np.empty((len(factors), len(matrix)), matrix.dtype)
+        for start in range(0, n, rows_at_once(n)):
+            rows = slice(start, start + rows_at_once(n))
+            block = left[rows] @ vectors
+            block += scale * matrix[rows] if scale != 0 else 0
+            block[np.arange(len(block)), np.arange(len(block)) + start] += identity
+            matrix[rows] = block
+            for product, factor in zip(products, factors, strict=True):
+                product[rows] = block @ factor
+        return tuple(products)
 
 
 BLOCK = 2**18  # numbers of a matrix that are worked on at a time: they stay in a core's cache
@@ -232,23 +249,6 @@ BLOCK = 2**18  # numbers of a matrix that are worked on at a time: they stay in 
 def rows_at_once(n: int) -> int:
     """How many rows of n numbers make a block."""
     return max(1, min(n, BLOCK // max(n, 1)))
-
-
-def _pass_in_place(
-    matrix: np.ndarray, vectors: np.ndarray, weights: Sequence[Scalar], factors: Sequence[np.ndarray]
-) -> np.ndarray:
-    scale, identity, *signs = weights
-    left = (vectors * np.array(signs, vectors.dtype)[:, None]).T
-    n, products = len(matrix), np.empty((len(factors), len(matrix)), matrix.dtype)
-    for start in range(0, n, rows_at_once(n)):
-        rows = slice(start, start + rows_at_once(n))
-        block = left[rows] @ vectors
-        block += scale * matrix[rows] if scale != 0 else 0
-        block[np.arange(len(block)), np.arange(len(block)) + start] += identity
-        matrix[rows] = block
-        for product, factor in zip(products, factors, strict=True):
-            product[rows] = block @ factor
-    return products
 
 
 def _cuts(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:

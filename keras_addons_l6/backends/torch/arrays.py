@@ -97,16 +97,10 @@ class TorchArrays(NumpyArrays):
         """Vectors as the rows of a matrix."""
         return torch.stack(list(vectors))
 
-    def updated_products(
-        self,
-        matrix: Tensor,
-        vectors: Tensor,
-        weights: Sequence[Scalar],
-        factors: Sequence[Tensor],
-        wanted: Scalar,
+    def _pass_in_place(
+        self, matrix: Tensor, vectors: Tensor, weights: Sequence[Scalar], factors: Sequence[Tensor]
     ) -> Sequence[Tensor]:
-        """A matrix after an update of low rank, in place, and its products with vectors."""
-        return (matrix, *(pass_in_place(matrix, vectors, weights, factors) if wanted else factors))
+        return pass_in_place(matrix, vectors, weights, factors)
 
 
 class SharedArrays(NumpyArrays):
@@ -132,24 +126,17 @@ class SharedArrays(NumpyArrays):
         """A NumPy array's memory as a tensor."""
         return torch.from_numpy(np.asarray(x))  # NumPy makes scalars of arrays without axes
 
-    def updated_products(
-        self,
-        matrix: np.ndarray,
-        vectors: np.ndarray,
-        weights: Sequence[Scalar],
-        factors: Sequence[np.ndarray],
-        wanted: Scalar,
-    ) -> Sequence[np.ndarray]:
-        """A matrix after an update of low rank, in place, and its products; by torch, which needs no second matrix."""
-        if not wanted:
-            return (matrix, *factors)
-        of_matrix, of_vectors, *of_factors = (torch.from_numpy(x) for x in (matrix, vectors, *factors))
-        return (matrix, *pass_in_place(of_matrix, of_vectors, weights, of_factors).numpy())
+    def _pass_in_place(
+        self, matrix: Tensor, vectors: Tensor, weights: Sequence[Scalar], factors: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        """By torch, which needs no second matrix."""
+        of_matrix, of_vectors, *of_factors = map(torch.from_numpy, (matrix, vectors, *factors))
+        return [x.numpy() for x in pass_in_place(of_matrix, of_vectors, weights, of_factors)]
 
 
 def pass_in_place(
     matrix: torch.Tensor, vectors: torch.Tensor, weights: Sequence[Scalar], factors: Sequence[torch.Tensor]
-) -> torch.Tensor:
+) -> Sequence[torch.Tensor]:
     """What `updated_products` does, written into the matrix: the products, one a row."""
     scale, identity, *signs = map(float, weights)
     n, products = len(matrix), matrix.new_empty((len(factors), len(matrix)))
@@ -165,7 +152,7 @@ def pass_in_place(
             block.diagonal(start).add_(identity)
         for product, factor in zip(products, factors, strict=True):
             torch.mv(block, factor, out=product[rows])
-    return products
+    return tuple(products)
 
 
 def on_host(x: Any) -> np.ndarray:

@@ -74,12 +74,13 @@ class InverseHessian:
 
     def init(self, arrays: NumpyArrays, parameters: Sequence[Tensor]) -> Inverse:
         """The memory of no pair."""
-        forms = self.forms(arrays, parameters)
-        large, small = (
-            [make(*form) for form in list(forms.values())[part]]
-            for make, part in ((arrays.zeros, slice(2)), (arrays.small.zeros, slice(2, None)))
+        matrix, vectors, weights, resets = self.forms(arrays, parameters).values()
+        return Inverse(
+            inverse_hessian=arrays.tensor(arrays.zeros(*matrix)),
+            pending_vectors=arrays.tensor(arrays.zeros(*vectors)),
+            pending_weights=arrays.small.zeros(*weights),
+            resets=arrays.small.zeros(*resets),
         )
-        return Inverse(*map(arrays.tensor, large), *small)
 
     def store(
         self,

@@ -203,19 +203,13 @@ def read(state: State, name: str) -> Scalar:
 def restart(arrays: NumpyArrays, state: State) -> State:
     """The state whose next step takes its trial as the accepted point and begins a search there, the pairs kept."""
     search, progress = _unpack(arrays, state)
-    fresh = _pack(arrays, state, search, progress._replace(status=STARTING))
-    return fresh._replace(
-        reals=arrays.packed(fresh.reals, arrays.real), counts=arrays.packed(fresh.counts, "int32")
-    )
+    return _packed(arrays, _pack(arrays, state, search, progress._replace(status=STARTING)))
 
 
 def forgotten(arrays: NumpyArrays, state: State) -> State:
     """The state without any pair, from whose next step the curvature starts afresh."""
     search, progress = _unpack(arrays, state)
-    fresh = _pack(arrays, state, search, progress._replace(pairs=0 * progress.pairs))
-    return fresh._replace(
-        reals=arrays.packed(fresh.reals, arrays.real), counts=arrays.packed(fresh.counts, "int32")
-    )
+    return _packed(arrays, _pack(arrays, state, search, progress._replace(pairs=0 * progress.pairs)))
 
 
 def step(
@@ -226,12 +220,12 @@ def step(
     gradient: Sequence[Tensor],
     value: Scalar | None = None,
 ) -> tuple[State, Sequence[Tensor]]:
-    """One evaluation's worth of L-BFGS; call it in `arrays.scope()`.
+    """One evaluation's worth of the method; call it in `arrays.scope()`.
 
     Args:
         arrays: The operations for this kind of array.
         settings: The arguments of the method.
-        state: From `init`, `restart` or the last `step`. On torch its rings are written in place.
+        state: From `init`, `restart` or the last `step`. On torch its large arrays are written in place.
         trial: The point that the last `step` gave, or the starting point.
         gradient: The gradient there.
         value: The value there, at each step or at none. None: trials are accepted on slopes alone.
@@ -532,14 +526,19 @@ def viewed(arrays: NumpyArrays, settings: Settings, state: State) -> State:
 
 def given_back(arrays: NumpyArrays, settings: Settings, given: State, state: State) -> State:
     """The next state as the caller takes it."""
-    return state._replace(
+    return _packed(arrays, state)._replace(
         **{
             name: tuple(map(arrays.given_back, getattr(given, name), getattr(state, name)))
             for name in VECTORS
         },
         memory=settings.curvature.given_back(arrays, given.memory, state.memory),
-        reals=arrays.packed(state.reals, arrays.real),
-        counts=arrays.packed(state.counts, "int32"),
+    )
+
+
+def _packed(arrays: NumpyArrays, state: State) -> State:
+    """The state with its numbers as vectors, as a caller keeps them."""
+    return state._replace(
+        reals=arrays.packed(state.reals, arrays.real), counts=arrays.packed(state.counts, "int32")
     )
 
 
