@@ -134,10 +134,11 @@ class StopWhenConverged(keras.callbacks.Callback):
         steps = (self.params or {}).get("steps")
         if steps is None or steps == batches or (self.repeats_full_batch and steps % batches == 0):
             return
+        name = type(self._optimizer).__name__
         warnings.warn(
-            f"An epoch has {steps} batches, but LBFGS takes {batches} for the whole data set: its steps "
+            f"An epoch has {steps} batches, but {name} takes {batches} for the whole data set: its steps "
             "would see different losses. Pass `batch_size=len(x)`, or "
-            f"`LBFGS(gradient_accumulation_steps={steps})`; if each batch is the whole data set again, "
+            f"`{name}(gradient_accumulation_steps={steps})`; if each batch is the whole data set again, "
             "`StopWhenConverged(repeats_full_batch=True)`.",
             stacklevel=2,
         )

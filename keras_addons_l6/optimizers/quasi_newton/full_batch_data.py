@@ -91,7 +91,7 @@ def _as_keras_takes_it(array: Any) -> Any:
         if array.dtype.kind not in "fiub":
             raise ValueError(
                 "`fit_full_batch` takes arrays, or lists or dicts of arrays. For a dataset or a generator "
-                f"use `fit` with `LBFGS(gradient_accumulation_steps=...)`. Received dtype: {array.dtype}."
+                f"use `fit` with the optimizer's `gradient_accumulation_steps`. Received dtype: {array.dtype}."
             )
     is_real = "float" in keras.backend.standardize_dtype(array.dtype)
     tensor = ops.convert_to_tensor(array, keras.config.floatx() if is_real else None)
