@@ -15,10 +15,11 @@ from keras_addons_l6 import keras_private
 from keras_addons_l6.backends import programs
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.health import arithmetic, measures
+from keras_addons_l6.health.batch import Batch
 from keras_addons_l6.health.calls import calls_of, has_own_call, watched
 from keras_addons_l6.health.forward import Forward, LayerCall, Measured, NormCall
 from keras_addons_l6.health.records import BatchNormHealth, LayerHealth, Look, VariableHealth
-from keras_addons_l6.health.stateless import Batch, StatelessModel
+from keras_addons_l6.stateless import StatelessModel
 
 __all__ = ["Looker"]
 
@@ -67,8 +68,8 @@ class Looker:
 
     def sample(self) -> list[np.ndarray]:
         """Of each variable what the epoch's change is measured on."""
-        values = self._stateless.values()[0]
-        return _fetched(self._sample([values[i] for i in self._variables]))
+        trainable = self._stateless.trainable
+        return _fetched(self._sample([programs.value_of(trainable[i]) for i in self._variables]))
 
     def not_watched(self) -> list[str]:
         """What of the model can't be looked into."""
@@ -128,7 +129,9 @@ class Looker:
 
     def _call(self) -> _Found:
         scale = programs.argument(self._loss_scale(), "float32")
-        return _fetched(self._program(*self._stateless.values(), self._batch, scale))
+        parts = (self._stateless.trainable, self._stateless.carried)
+        values = (tuple(map(programs.value_of, part)) for part in parts)
+        return _fetched(self._program(*values, self._batch, scale))
 
     def _loss_scale(self) -> float:
         """What the optimizer multiplies the loss by, without which half-precision gradients vanish."""

@@ -12,12 +12,12 @@ import numpy as np
 from keras import ops
 
 from keras_addons_l6.argument_checks import count, number, refuse
+from keras_addons_l6.health.batch import as_batch, checked_batch
 from keras_addons_l6.health.findings import Finding, Frozen, Thresholds, findings
 from keras_addons_l6.health.looking import Looker
 from keras_addons_l6.health.plot import draw
 from keras_addons_l6.health.records import Look
 from keras_addons_l6.health.report import HealthReport
-from keras_addons_l6.health.stateless import as_batch, checked_batch
 from keras_addons_l6.keras_private import direct_sublayers, optimizers_inside
 from keras_addons_l6.optimizers.quasi_newton.optimizer import QuasiNewton
 

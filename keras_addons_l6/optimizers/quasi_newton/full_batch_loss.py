@@ -1,6 +1,5 @@
 """A compiled model's training loss over the whole data set, as a function of its trainable values."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,14 +7,14 @@ import keras
 from keras import ops
 
 from keras_addons_l6.backends.portable import Tensor
-from keras_addons_l6.keras_private import sublayers
 from keras_addons_l6.optimizers.quasi_newton import programs
 from keras_addons_l6.optimizers.quasi_newton.full_batch_data import Data, rows
 from keras_addons_l6.optimizers.quasi_newton.iteration_history import Held
 from keras_addons_l6.optimizers.quasi_newton.randomness import warn_if_random
 from keras_addons_l6.optimizers.quasi_newton.vectors import working_dtype
+from keras_addons_l6.stateless import StatelessModel, loss_of, stateful_layers, states_of
 
-__all__ = ["FullBatch", "StatelessModel", "Total", "worked"]
+__all__ = ["FullBatch", "Total", "TrainedModel", "worked"]
 
 FEW = 2  # samples of each array on which a model is built and watched once
 
@@ -28,7 +27,7 @@ class Total(NamedTuple):
     carried: Sequence[Tensor]
 
 
-class StatelessModel:
+class TrainedModel(StatelessModel):
     """A model in training mode as a function of the values of its variables.
 
     Args:
@@ -37,14 +36,8 @@ class StatelessModel:
     """
 
     def __init__(self, model: Any, sample: Data) -> None:
-        self.model = model
-        self._training = _training_argument(model)
-        self._build(sample)
-        self.trainable = list(model.trainable_variables)
-        # Keras keeps recurrent states out of a model's variables.
-        states = [v for layer in _stateful(model) for v in _leaves(layer.states)]
-        self.carried = [*model.non_trainable_variables, *states]
-        self._is_state = [False] * len(model.non_trainable_variables) + [True] * len(states)
+        _build(model, sample)
+        super().__init__(model)
         # Torch's own modules hold their parameters themselves, so there the values go into the variables.
         self._in_place = keras.backend.backend() == "torch"
 
@@ -56,44 +49,33 @@ class StatelessModel:
             variable.assign(value)
         return [v.value for v in self.trainable]
 
-    def scope(self, trainable: Sequence[Tensor], carried: Sequence[Tensor]) -> keras.StatelessScope:
-        """A scope in which the model's variables have these values."""
-        values = (*trainable, *carried)
-        mapping = list(zip((*self.trainable, *self.carried), values, strict=True))
-        return keras.StatelessScope(state_mapping=mapping, collect_losses=True)
-
     def carried_after(self, scope: keras.StatelessScope, carried: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The untrained variables after a call; recurrent states begin each evaluation as they were."""
-        found = zip(self.carried, carried, self._is_state, strict=True)
-        return tuple(before if state else scope.get_current_value(v) for v, before, state in found)
+        states = set(map(id, self.states))
+        found = zip(self.carried, carried, strict=True)
+        return tuple(before if id(v) in states else scope.get_current_value(v) for v, before in found)
 
     @property
     def is_stateful(self) -> bool:
         """Whether recurrent layers hand their states from one call to the next."""
-        return any(self._is_state)
+        return bool(self.states)
 
     def call(self, batch: Data) -> tuple[Any, Tensor]:
         """The outputs, and the loss."""
         y_pred = self.model(batch.x, training=True)
         return y_pred, self.loss(batch, y_pred)
 
-    def loss(self, batch: Data, y_pred: Any) -> Tensor:
-        """The model's loss for outputs, as a number."""
-        x, y, sample_weight = batch
-        loss = self.model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **self._training)
-        return ops.reshape(loss, ())
 
-    def _build(self, sample: Data) -> None:
-        """Create what the model, its loss and its metrics create when first called; change nothing else."""
-        untrained = [v for v in self.model.variables if not v.trainable]
-        states = [v for layer in _stateful(self.model) if layer.built for v in _leaves(layer.states)]
-        before = [(v, ops.copy(ops.convert_to_tensor(v))) for v in (*untrained, *states)]
-        y_pred = self.model(sample.x, training=False)
-        self.loss(sample, y_pred)
-        self.model.compute_metrics(sample.x, sample.y, y_pred, sample.sample_weight)
-        self.model.reset_metrics()
-        for variable, value in before:
-            variable.assign(value)
+def _build(model: Any, sample: Data) -> None:
+    """Create what the model, its loss and its metrics create when first called; change nothing else."""
+    untrained, states = [v for v in model.variables if not v.trainable], states_of(model)
+    before = [(v, ops.copy(ops.convert_to_tensor(v))) for v in (*untrained, *states)]
+    y_pred = model(sample.x, training=False)
+    loss_of(model, sample, y_pred)
+    model.compute_metrics(sample.x, sample.y, y_pred, sample.sample_weight)
+    model.reset_metrics()
+    for variable, value in before:
+        variable.assign(value)
 
 
 class FullBatch:
@@ -114,12 +96,12 @@ class FullBatch:
         data: Data,
         samples: int | None,
         batch_size: int | None,
-        in_pieces: Callable[["StatelessModel"], programs.Evaluate] | None = None,
+        in_pieces: Callable[["TrainedModel"], programs.Evaluate] | None = None,
     ) -> None:
         self._samples = samples
         self._batch = samples if samples is None or batch_size is None else min(batch_size, samples)
         few = _few(model, data, self._batch)
-        self._stateless = StatelessModel(model, few)
+        self._stateless = TrainedModel(model, few)
         self.trainable, self.carried = self._stateless.trainable, self._stateless.carried
         self._pieces = None if in_pieces is None else in_pieces(self._stateless)
         self._differentiated = programs.value_and_gradient(self._loss)
@@ -202,28 +184,10 @@ def worked(value: Tensor, gradient: Sequence[Tensor]) -> tuple[Tensor, tuple[Ten
     return ops.cast(value, widest), typed
 
 
-def _training_argument(model: Any) -> dict[str, bool]:
-    """What tells a model's `compute_loss` that it trains, if it wants to know."""
-    parameters = inspect.signature(model.compute_loss).parameters
-    named = "training" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return {"training": True} if named else {}
-
-
-def _stateful(model: Any) -> list[Any]:
-    """The recurrent layers that hand their states on."""
-    layers = sublayers(model)
-    return [layer for layer in layers if isinstance(layer, keras.layers.RNN) and layer.stateful]
-
-
-def _leaves(states: Any) -> list[Any]:
-    """The variables in nested lists; to Keras's trees the lists that a layer tracks are leaves."""
-    return [v for part in states for v in _leaves(part)] if isinstance(states, list | tuple) else [states]
-
-
 def _few(model: Any, data: Data, batch: int | None) -> Data:
     """A few samples of each array; those of a piece, or all, where the model knows how many there must be."""
     shapes = [x.shape for x in getattr(model, "inputs", None) or ()]
-    is_fixed = _stateful(model) or any(shape[0] is not None for shape in shapes if len(shape))
+    is_fixed = stateful_layers(model) or any(shape[0] is not None for shape in shapes if len(shape))
     if is_fixed and batch is None:
         return data
     most = batch if is_fixed and batch is not None else FEW

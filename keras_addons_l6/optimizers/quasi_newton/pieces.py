@@ -21,7 +21,7 @@ from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.keras_private import mask_of, with_mask
 from keras_addons_l6.optimizers.quasi_newton import programs
 from keras_addons_l6.optimizers.quasi_newton.full_batch_data import Data, rows
-from keras_addons_l6.optimizers.quasi_newton.full_batch_loss import StatelessModel, Total, worked
+from keras_addons_l6.optimizers.quasi_newton.full_batch_loss import Total, TrainedModel, worked
 
 __all__ = ["Cut", "evaluation_in_pieces"]
 
@@ -69,7 +69,7 @@ class Outputs(NamedTuple):
         return Outputs(there[:count], [None if mask is None else next(masks) for mask in self.masks])
 
 
-def evaluation_in_pieces(model: StatelessModel, data: Data, cut: Cut) -> Callable[..., Total]:
+def evaluation_in_pieces(model: TrainedModel, data: Data, cut: Cut) -> Callable[..., Total]:
     """From the trial, the other variables and the data to value, gradient and the other variables' next values.
 
     Raises:
@@ -90,7 +90,7 @@ class _ByLosses:
         rule: How the losses add up.
     """
 
-    def __init__(self, model: StatelessModel, cut: Cut, rule: str) -> None:
+    def __init__(self, model: TrainedModel, cut: Cut, rule: str) -> None:
         self._model, self._cut, self._rule = model, cut, rule
         self._differentiated = programs.value_and_gradient(self._loss)
 
@@ -122,7 +122,7 @@ class _ByOutputs:
         sample: The outputs for some samples: structure, shapes and dtypes.
     """
 
-    def __init__(self, model: StatelessModel, cut: Cut, rules: Sequence[str], sample: Any) -> None:
+    def __init__(self, model: TrainedModel, cut: Cut, rules: Sequence[str], sample: Any) -> None:
         self._model, self._cut, self._rules, self._structure = model, cut, rules, sample
         self._some = outputs_of(sample)
         self._of_outputs = programs.value_and_gradient(self._loss_of_outputs, part=True)
@@ -198,7 +198,7 @@ class _Probe:
         ValueError: where the outputs for a sample depend on other samples.
     """
 
-    def __init__(self, model: StatelessModel, data: Data, cut: Cut) -> None:
+    def __init__(self, model: TrainedModel, data: Data, cut: Cut) -> None:
         self._model, self._batch = model, cut.batch
         if model.is_stateful:
             raise self._refusal("recurrent layers hand their states from one piece to the next")
@@ -283,7 +283,7 @@ def outputs_of(y_pred: Any) -> Outputs:
     return Outputs(leaves, [mask_of(x) for x in leaves])
 
 
-def layer_losses(model: StatelessModel) -> list[Tensor]:
+def layer_losses(model: TrainedModel) -> list[Tensor]:
     """What layers added to the loss when they were last called, without the penalties on weights."""
     losses = model.model.losses
     penalties = sum(v.regularizer is not None for v in model.trainable)
