@@ -115,7 +115,7 @@ LBFGS = [
     Fault("the inverse's new column as a row", "optimizers/quasi_newton/pairs.py", 'others[0], newest, 0 * column, column', 'others[0], newest, column, 0 * column', RUNS),
     Fault("the history's oldest pair kept for good", "optimizers/quasi_newton/pairs.py", "row = (history.newest + 1) % size", "row = arrays.smaller(history.newest + 1, size - 1)", RUNS),
     Fault("gamma always one", "optimizers/quasi_newton/pairs.py", 'arrays.select(keep, sy / yy, history.gamma)', 'sy / sy', RUNS),
-    Fault("pairs of negative curvature kept", "optimizers/quasi_newton/pairs.py", "keep = wanted & is_curved(arrays, sy, ss, yy)", "keep = wanted", RUNS),
+    Fault("pairs of negative curvature kept", "optimizers/quasi_newton/pairs.py", "keep = is_kept(arrays, wanted, sy, ss, yy)", "keep = wanted", RUNS),
     Fault("a sign in the line search", "optimizers/quasi_newton/line_search.py", "    is_left = finite & (trial.slope < 0) & low", "    is_left = finite & (trial.slope > 0) & low", RUNS),
     Fault("no curvature condition", "optimizers/quasi_newton/line_search.py", "    curvature = trial.slope >= SIGMA * search.slope", "    curvature = trial.slope >= 10 * search.slope", RUNS),
     Fault("no sufficient decrease", "optimizers/quasi_newton/line_search.py", "curvature & (decrease | nearly_flat)", "curvature", RUNS),

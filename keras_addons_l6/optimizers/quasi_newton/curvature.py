@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar
 
-__all__ = ["BENT", "Curvature", "Form", "Pair", "Tally", "is_curved"]
+__all__ = ["BENT", "Curvature", "Form", "Pair", "Tally", "is_kept"]
 
 BENT = 10.0  # a pair is kept if s'y > BENT u |s| |y|, u the unit roundoff of the scalars
 
@@ -95,7 +95,7 @@ class Curvature(Protocol):
         """A memory as the caller takes it, who gave another."""
 
 
-def is_curved(arrays: NumpyArrays, sy: Scalar, ss: Scalar, yy: Scalar) -> Scalar:
-    """Whether a pair shows positive curvature beyond rounding."""
+def is_kept(arrays: NumpyArrays, accepted: Scalar, sy: Scalar, ss: Scalar, yy: Scalar) -> Scalar:
+    """Whether a pair was accepted and shows positive curvature beyond rounding: said once, so in a branch (`step`)."""
     bound = BENT * arrays.unit_roundoff * (arrays.small.sqrt(ss) * arrays.small.sqrt(yy))
-    return (sy > bound) & arrays.isfinite(yy)
+    return arrays.cond(accepted, lambda: (sy > bound) & arrays.isfinite(yy), lambda: accepted)

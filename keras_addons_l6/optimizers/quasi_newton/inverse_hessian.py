@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small
-from keras_addons_l6.optimizers.quasi_newton.curvature import Form, Pair, Tally, is_curved
+from keras_addons_l6.optimizers.quasi_newton.curvature import Form, Pair, Tally, is_kept
 from keras_addons_l6.optimizers.quasi_newton.updates import UPDATES
 
 __all__ = ["Inverse", "InverseHessian"]
@@ -97,7 +97,7 @@ class InverseHessian:
         s, y, g = (wide.flat(vectors) for vectors in (pair.s, pair.y, gradient))
         sy, ss, yy = arrays.scalars([wide.dot(s, y), wide.dot(s, s), wide.dot(y, y)])
         first = tally.pairs == 0
-        kept = accepted & is_curved(arrays, sy, ss, yy)
+        kept = is_kept(arrays, accepted, sy, ss, yy)
         gamma = arrays.select(kept & first, sy / yy, tally.gamma)
         y, g = wide.scale(gamma, y), wide.scale(gamma, g)
         matrix, hy, hg = wide.updated_products(

@@ -254,7 +254,16 @@ def step_on_views(
     active = (progress.status == STARTING) | (progress.status == RUNNING)
     evaluation = _evaluate(arrays, search, state.direction, gradient, value)
     tolerance = _tolerance(arrays, search, progress, value is not None)
-    verdict = _judge(arrays, settings, search, progress, evaluation, tolerance, value is not None)
+    # In a branch: XLA may compute what several operations read once for each, rounded in another way, and a trial
+    # at the edge would be accepted by the pairs and not by the search. What a branch gives is computed once.
+    evaluation, verdict = arrays.cond(
+        active,
+        lambda: (
+            evaluation,
+            _judge(arrays, settings, search, progress, evaluation, tolerance, value is not None),
+        ),
+        lambda: (_known(search, progress, active), Verdict(*[active] * len(Verdict._fields))),
+    )
 
     state, slope, tally = _move(arrays, settings, state, search, progress, verdict, trial, gradient)
     first_step = _first_step(arrays, settings, tally.pairs)
@@ -308,6 +317,11 @@ def _evaluate(
     slope, norm, value = arrays.scalars([*found, found[0] * 0 if value is None else value])
     finite = arrays.isfinite(slope) & arrays.isfinite(norm) & arrays.isfinite(value)
     return Evaluation(Point(search.step, value, slope), finite, norm)
+
+
+def _known(search: Search, progress: Progress, finite: Scalar) -> Evaluation:
+    """The accepted point in a trial's place, where the run has ended."""
+    return Evaluation(Point(search.step, search.value, search.slope), finite, progress.gradient_norm)
 
 
 def _tolerance(arrays: NumpyArrays, search: Search, progress: Progress, with_values: bool) -> Tolerance:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small
-from keras_addons_l6.optimizers.quasi_newton.curvature import Form, Pair, Tally, is_curved
+from keras_addons_l6.optimizers.quasi_newton.curvature import Form, Pair, Tally, is_kept
 from keras_addons_l6.optimizers.quasi_newton.vectors import dot, working_dtype
 
 __all__ = ["History", "LimitedMemory", "Pairs", "direction", "measure", "store", "with_newest"]
@@ -53,7 +53,7 @@ def store(
         The history, `products` apart (see `with_newest`), and whether the pair was put there.
     """
     sy, ss, yy = arrays.scalars([dot(arrays, s, y), dot(arrays, s, s), dot(arrays, y, y)])
-    keep = wanted & is_curved(arrays, sy, ss, yy)
+    keep = is_kept(arrays, wanted, sy, ss, yy)
     size = history.products.shape[-1]
     row = (history.newest + 1) % size
     stored = history._replace(
