@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 not folded or not exported right, 2 bad input, 130 interrupted.
 
     Example:
-    >>> from keras_addons_l6.__main__ import main
-    >>> main(["inspect", "no_such_model.keras"])
-    2
+        >>> from keras_addons_l6.__main__ import main
+        >>> main(["inspect", "no_such_model.keras"])
+        2
     """
     arguments = _parser().parse_args(argv)
     try:

@@ -59,7 +59,7 @@ def fold_batch_norm(
         model: A built Sequential, Functional or subclassed model. It is not changed in any way.
         inputs: A batch as `predict` takes it, to compare both models on; None for random numbers.
         input_signature: What a subclassed model takes, where it was never called on data: a
-            structure of `keras.KerasTensor`s or anything with a `shape` and a `dtype`, or of shapes;
+            structure of `keras.KerasTensor` or anything with a `shape` and a `dtype`, or of shapes;
             a list is one entry a positional argument of `call`.
         verify: Whether to run both models and compare, as `verify_folding` does.
         tolerance: The largest allowed error, relative to the spread of the tensor that is compared. None:
@@ -78,18 +78,18 @@ def fold_batch_norm(
         ValueError: When `inputs` are not what the model takes.
 
     Example:
-    >>> import keras
-    >>> from keras_addons_l6.folding import fold_batch_norm
-    >>> model = keras.Sequential(
-    ...     [
-    ...         keras.Input((32, 32, 3)),
-    ...         keras.layers.Conv2D(8, 3, use_bias=False),
-    ...         keras.layers.BatchNormalization(),
-    ...         keras.layers.ReLU(),
-    ...     ]
-    ... )
-    >>> [type(layer).__name__ for layer in fold_batch_norm(model).layers]
-    ['InputLayer', 'Conv2D', 'ReLU']
+        >>> import keras
+        >>> from keras_addons_l6.folding import fold_batch_norm
+        >>> model = keras.Sequential(
+        ...     [
+        ...         keras.Input((32, 32, 3)),
+        ...         keras.layers.Conv2D(8, 3, use_bias=False),
+        ...         keras.layers.BatchNormalization(),
+        ...         keras.layers.ReLU(),
+        ...     ]
+        ... )
+        >>> [type(layer).__name__ for layer in fold_batch_norm(model).layers]
+        ['InputLayer', 'Conv2D', 'ReLU']
     """
     return fold_with_report(
         model,
@@ -161,17 +161,17 @@ def inspect_batch_norm(model: keras.Model, *, input_signature: Any = None) -> Fo
         FoldingError: When the model is not built or cannot be traced.
 
     Example:
-    >>> import keras
-    >>> from keras_addons_l6.folding import inspect_batch_norm
-    >>> model = keras.Sequential(
-    ...     [
-    ...         keras.Input((4,)),
-    ...         keras.layers.Dense(3),
-    ...         keras.layers.BatchNormalization(name="norm"),
-    ...     ]
-    ... )
-    >>> [(row.layer, row.into) for row in inspect_batch_norm(model).folded]
-    [('norm', ('dense',))]
+        >>> import keras
+        >>> from keras_addons_l6.folding import inspect_batch_norm
+        >>> model = keras.Sequential(
+        ...     [
+        ...         keras.Input((4,)),
+        ...         keras.layers.Dense(3),
+        ...         keras.layers.BatchNormalization(name="norm"),
+        ...     ]
+        ... )
+        >>> [(row.layer, row.into) for row in inspect_batch_norm(model).folded]
+        [('norm', ('dense',))]
     """
     return report_of(make_plan(record(model, input_signature)))
 

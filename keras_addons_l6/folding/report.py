@@ -55,20 +55,20 @@ class FoldingReport:
         verification: What was measured; None where nothing was folded, or not checked.
 
     Example:
-    >>> import keras
-    >>> from keras_addons_l6.folding import inspect_batch_norm
-    >>> model = keras.Sequential(
-    ...     [
-    ...         keras.Input((8,)),
-    ...         keras.layers.Dense(4, name="dense"),
-    ...         keras.layers.BatchNormalization(name="norm"),
-    ...     ]
-    ... )
-    >>> report = inspect_batch_norm(model)
-    >>> [(row.layer, row.into, row.reason.code) for row in report.folded]
-    [('norm', ('dense',), 'back')]
-    >>> report.kept
-    ()
+        >>> import keras
+        >>> from keras_addons_l6.folding import inspect_batch_norm
+        >>> model = keras.Sequential(
+        ...     [
+        ...         keras.Input((8,)),
+        ...         keras.layers.Dense(4, name="dense"),
+        ...         keras.layers.BatchNormalization(name="norm"),
+        ...     ]
+        ... )
+        >>> report = inspect_batch_norm(model)
+        >>> [(row.layer, row.into, row.reason.code) for row in report.folded]
+        [('norm', ('dense',), 'back')]
+        >>> report.kept
+        ()
     """
 
     model: str

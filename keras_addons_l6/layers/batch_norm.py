@@ -21,10 +21,11 @@ class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalization.
 
     While training (`training=True` and the layer is trainable), with the mean and the biased variance over
-    the batch and all axes but the channels':
+    the batch and all axes but the channels'::
 
         y = (x - mean) / sqrt(variance + epsilon) * gamma + beta
-        moving_mean = momentum * moving_mean + (1 - momentum) * mean, and the same for the variance
+        moving_mean = momentum * moving_mean + (1 - momentum) * mean
+        moving_variance = momentum * moving_variance + (1 - momentum) * variance
 
     and otherwise with the moving averages in place of the batch's statistics. Ioffe & Szegedy, "Batch
     Normalization" (2015), Algorithm 1; `renorm=True` is Ioffe, "Batch Renormalization" (2017), Algorithm 1.

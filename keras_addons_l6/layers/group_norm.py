@@ -18,12 +18,14 @@ __all__ = ["GroupNorm"]
 class GroupNorm(keras.layers.GroupNormalization):
     """Group normalization: each sample normalized in groups of neighbouring channels.
 
+    With the mean and the biased variance over a group's channels and all positions of one sample::
+
         y = (x - mean) / sqrt(variance + epsilon) * gamma + beta
 
-    Wu & He, "Group Normalization" (2018), equations 1, 2, 6 and 7. Training and test are alike; the
-    variance is the biased one. Statistics
-    are computed in at least float32 by the corrected two-pass method, so values with a large mean keep
-    their accuracy and a constant input gives beta.
+    Wu & He, "Group Normalization" (2018), equations 1, 2, 6 and 7. Training and test are alike.
+
+    Statistics are computed in at least float32 by the corrected two-pass method, so values with a large mean
+    keep their accuracy and a constant input gives beta.
 
     Input shape: any of rank >= 2, spatial sizes known or not; output: the same shape, in the compute dtype.
 

@@ -15,6 +15,8 @@ __all__ = ["InstanceNorm"]
 class InstanceNorm(GroupNorm):
     """Instance normalization: statistics per sample and channel, over space, the same at training and test.
 
+    With the mean and the biased variance over all positions of one sample and channel::
+
         y = (x - mean) / sqrt(variance + epsilon) * gamma + beta
 
     Ulyanov, Vedaldi & Lempitsky, "Instance Normalization: The Missing Ingredient for Fast Stylization"

@@ -22,11 +22,15 @@ _LARGEST_RANK = 64  # NumPy's, and no backend's tensors have more axes in use
 class LayerNorm(keras.layers.LayerNormalization):
     """Layer normalization: statistics over the features of each sample and position, at training as at test.
 
+    With the mean and the biased variance over `axis`::
+
         y = (x - mean) / sqrt(variance + epsilon) * gamma + beta
 
-    Ba, Kiros & Hinton, "Layer Normalization" (2016), equations 3 and 4, with mean and biased variance over `axis`, and
-    one gamma and one beta for each place along it. Statistics are computed in at least float32 by the corrected
-    two-pass method, so values with a large mean keep their accuracy and a constant input gives beta.
+    Ba, Kiros & Hinton, "Layer Normalization" (2016), equations 3 and 4, with one gamma and one beta for each
+    place along `axis`.
+
+    Statistics are computed in at least float32 by the corrected two-pass method, so values with a large mean
+    keep their accuracy and a constant input gives beta.
 
     Input shape: any of rank >= 2, sizes known or not but along `axis`; output: the same shape, in the compute dtype.
 

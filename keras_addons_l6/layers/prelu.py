@@ -21,6 +21,8 @@ _INITIAL_SLOPE = keras.initializers.Constant(0.25)  # He et al. (2015), section 
 class PReLU(keras.layers.PReLU):
     """Parametric rectifier: the identity above 0, a learned slope from 0 down.
 
+    With a trained slope alpha::
+
         y = max(0, x) + alpha * min(0, x)
 
     He, Zhang, Ren & Sun, "Delving Deep into Rectifiers" (2015), equation 1. The slope at x = 0 is alpha.
@@ -33,9 +35,8 @@ class PReLU(keras.layers.PReLU):
             towards 0.
         alpha_constraint: Constraint on alpha.
         shared_axes: `"spatial"`: one alpha per channel (the last axis), so any spatial size works. `"all"`:
-            one alpha.
-            `None`: one per element. A list: one per element, shared along these axes; negative ones count
-            from the end.
+            one alpha. `None`: one per element. A list: one per element, shared along these axes; negative
+            ones count from the end.
         **kwargs: Base layer arguments, such as `name` and `dtype`.
 
     Raises:

@@ -15,7 +15,9 @@ __all__ = ["SELU"]
 class SELU(keras.layers.Layer):
     """Scaled exponential linear unit, under which activations keep mean 0 and variance 1 from layer to layer.
 
-        y = l * (x if x > 0 else alpha * (exp(x) - 1)),  l = 1.0507009873554805, alpha = 1.6732632423543772
+    With l = 1.0507009873554805 and alpha = 1.6732632423543772::
+
+        y = l * (x if x > 0 else alpha * (exp(x) - 1))
 
     Klambauer, Unterthiner, Mayr & Hochreiter, "Self-Normalizing Neural Networks" (2017), equation 2. The
     slope at x = 0 is l * alpha. Use it with `kernel_initializer="lecun_normal"` and

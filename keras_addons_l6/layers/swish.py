@@ -19,6 +19,8 @@ __all__ = ["Swish"]
 class Swish(keras.layers.Layer):
     """Self-gated activation with a learned gate.
 
+    With a trained gate beta::
+
         y = x * sigmoid(beta * x)
 
     Ramachandran, Zoph & Le, "Searching for Activation Functions" (2018), section 4. At beta = 1 it is SiLU,

@@ -148,16 +148,16 @@ def export_folded(
         ExportError: (a `FoldingError`) The exporter fails, or the artifact does, or its outputs differ.
 
     Example:
-    >>> import keras, os, tempfile
-    >>> from keras_addons_l6.folding import export_folded
-    >>> model = keras.Sequential(
-    ...     [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
-    ... )
-    >>> on_torch = keras.config.backend() == "torch"
-    >>> name = "model.pt2" if on_torch else "model"
-    >>> result = export_folded(model, os.path.join(tempfile.mkdtemp(), name), verbose=0)
-    >>> result.difference < 1e-5
-    True
+        >>> import keras, os, tempfile
+        >>> from keras_addons_l6.folding import export_folded
+        >>> model = keras.Sequential(
+        ...     [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
+        ... )
+        >>> on_torch = keras.config.backend() == "torch"
+        >>> name = "model.pt2" if on_torch else "model"
+        >>> result = export_folded(model, os.path.join(tempfile.mkdtemp(), name), verbose=0)
+        >>> result.difference < 1e-5
+        True
     """
     destination, format = checked_destination(filepath, format, overwrite)
     options = kwargs | ({} if input_signature is None else {"input_signature": input_signature})

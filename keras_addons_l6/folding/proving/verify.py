@@ -70,13 +70,13 @@ def verify_folding(
         ValueError: When `inputs` are not what the model takes.
 
     Example:
-    >>> import keras
-    >>> from keras_addons_l6.folding import fold_batch_norm, verify_folding
-    >>> model = keras.Sequential(
-    ...     [keras.Input((8,)), keras.layers.Dense(4), keras.layers.BatchNormalization()]
-    ... )
-    >>> verify_folding(model, fold_batch_norm(model)).error < 1e-5
-    True
+        >>> import keras
+        >>> from keras_addons_l6.folding import fold_batch_norm, verify_folding
+        >>> model = keras.Sequential(
+        ...     [keras.Input((8,)), keras.layers.Dense(4), keras.layers.BatchNormalization()]
+        ... )
+        >>> verify_folding(model, fold_batch_norm(model)).error < 1e-5
+        True
     """
     for model in (original, folded):
         if not isinstance(model, keras.Model):

@@ -24,9 +24,10 @@ MAX_MEMORY = 4 * 2**30
 class BFGS(QuasiNewton):
     """BFGS, or a self-scaled relative, with a dense inverse Hessian and Hager & Zhang's line search, on the full batch.
 
-    With s = x+ - x, y = g+ - g and rho = 1 / s'y the inverse Hessian H, of which d = -H g is the direction, becomes
+    With s = x+ - x, y = g+ - g and rho = 1 / s'y the inverse Hessian H, of which d = -H g is the direction, becomes::
 
-        H+ = (H - H y y'H / y'Hy + phi (y'Hy) v v') / tau + rho s s',      v = rho s - H y / y'Hy.
+        v = rho s - H y / y'Hy
+        H+ = (H - H y y'H / y'Hy + phi (y'Hy) v v') / tau + rho s s'
 
     * `update="bfgs"`: phi = 1, tau = 1 (Broyden, Fletcher, Goldfarb & Shanno 1970).
     * `update="self_scaled_bfgs"`: phi = 1, tau = min(1, s'y / s'B s), B the inverse of H (Oren & Luenberger 1974, Al-Baali
@@ -38,7 +39,7 @@ class BFGS(QuasiNewton):
     data too: collocation points can be drawn anew every few hundred evaluations. `reset_curvature()` starts it afresh. A
     direction that does not descend, or is not finite, does so by itself, which `resets` counts.
 
-    Each train step evaluates one trial point, on the same batch, without randomness, as `LBFGS` does:
+    Each train step evaluates one trial point, on the same batch, without randomness, as `LBFGS` does::
 
         model.compile(optimizer=BFGS("self_scaled_broyden"), loss="mse")
         model.fit(x, y, batch_size=len(x), shuffle=False, epochs=500, callbacks=[StopWhenConverged()])

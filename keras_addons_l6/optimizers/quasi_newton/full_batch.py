@@ -112,7 +112,7 @@ def fit_full_batch(
         verbose: 0 silent, 1 or "auto" a progress bar, 2 one line whenever callbacks run.
 
     Returns:
-        The history. It has one entry an iteration: `loss`, `gradient_norm`, `step` (along the search
+        The history, with one entry an iteration of `loss`, `gradient_norm`, `step` (along the search
         direction; 1 is the whole quasi-Newton step), `evaluations` and `iterations_accepted`, the last two
         over all runs of the optimizer; and one entry each time that callbacks ran of the compiled metrics and
         of validation. A run that ends before its first iteration has one entry, for its start. The attribute

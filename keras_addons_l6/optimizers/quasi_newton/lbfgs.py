@@ -18,16 +18,17 @@ class LBFGS(QuasiNewton):
     """Limited-memory BFGS with Hager & Zhang's line search, for `fit` on the full batch.
 
     From gradients g at accepted points x it builds the quasi-Newton direction d = -H g (Liu & Nocedal 1989)
-    and looks for a step a along it with
+    and looks for a step a along it. With phi(a) = f(x + a d) it takes a where::
 
-        phi(a) - phi(0) <= delta a phi'(0)  and  phi'(a) >= sigma phi'(0),        phi(a) = f(x + a d),
+        phi(a) - phi(0) <= delta * a * phi'(0)
+        phi'(a) >= sigma * phi'(0)
 
     or the approximate form of these conditions (Hager & Zhang 2005, T1 and T2). Each train step evaluates one
     trial point: the weights during `fit` are trial points, most of which are accepted. At the end of `fit`
     the last accepted point is put back into the weights, and the next `fit` goes on from there with its
     history.
 
-    Every step must see the same batch, the whole data set, and no randomness:
+    Every step must see the same batch, the whole data set, and no randomness::
 
         model.compile(optimizer=LBFGS(), loss="mse")
         model.fit(x, y, batch_size=len(x), shuffle=False, epochs=500, callbacks=[StopWhenConverged()])
