@@ -1,6 +1,6 @@
 """
-Adam first, then L-BFGS
-=======================
+Adam first, then L-BFGS: how to hand over
+=========================================
 
 From random weights Adam goes downhill quickly and forgives noise; near a minimum it crawls, and L-BFGS takes
 over. Handwritten digits, a network of 64-32-10 units: compile the trained model again with ``LBFGS`` and hand

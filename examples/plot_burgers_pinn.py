@@ -1,6 +1,6 @@
 """
-A physics-informed network for Burgers' equation
-================================================
+Solve Burgers' equation with a physics-informed network
+=======================================================
 
 u_t + u u_x = (0.01 / pi) u_xx on -1 < x < 1, 0 < t < 1, with u(x, 0) = -sin(pi x) and u(-1, t) = u(1, t) = 0:
 a wave that steepens into a near-shock at x = 0 (Raissi, Perdikaris & Karniadakis 2019). The loss holds second

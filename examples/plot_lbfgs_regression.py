@@ -1,6 +1,6 @@
 """
-L-BFGS in ``fit``: a regression to its minimum
-==============================================
+L-BFGS in ``fit``: take a regression to its minimum
+===================================================
 
 Softmax regression on handwritten digits: 650 weights, 1,797 images, one minimum. The whole data set fits in
 one batch and nothing is random, which is where L-BFGS is at home: one line in ``compile``, one callback in

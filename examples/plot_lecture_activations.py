@@ -1,6 +1,6 @@
 """
-Activations and their gradients
-===============================
+What each activation lets through, forward and back
+===================================================
 
 What the lecture asks of each activation: what it returns and what gradient it lets through at x = -10, 0
 and 10, whether it saturates, whether its outputs are centred on zero, and whether a unit can die. Keras's

@@ -1,6 +1,6 @@
 """
-BatchNorm in training and in testing
-====================================
+How far BatchNorm's training and testing differ
+===============================================
 
 In training BatchNorm uses the batch's own mean and variance, in testing running averages of them, a fixed
 affine map. The lecture calls this difference a very common source of bugs; here is its size, by batch size

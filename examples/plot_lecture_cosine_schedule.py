@@ -1,6 +1,6 @@
 """
-A cosine schedule
-=================
+What a cosine schedule gains over a constant rate
+=================================================
 
 The lecture's advice for a learning rate: start high, and let half a cosine bring it to zero; it has hardly
 a parameter to choose. AdamW on scikit-learn's digits, with a constant rate and with the schedule.

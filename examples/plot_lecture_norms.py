@@ -1,6 +1,6 @@
 """
-Batch, layer, instance and group norm on one tensor
-===================================================
+Which numbers batch, layer, instance and group norm average
+===========================================================
 
 The same tensor of 4 samples, 6 channels and 5 positions, normalized four ways. As in Wu & He (2018, figure
 2), the cells that share one mean and one variance are drawn in one colour.

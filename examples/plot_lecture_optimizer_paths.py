@@ -1,6 +1,6 @@
 """
-Eight optimizers on three surfaces
-==================================
+How optimizers walk: a narrow valley, a saddle, noise
+=====================================================
 
 The lecture's three troubles of plain gradient descent: a long narrow bowl (condition number 50), where it
 jitters along the steep direction and crawls along the flat one; a saddle, where the gradient nearly

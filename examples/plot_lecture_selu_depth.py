@@ -1,6 +1,6 @@
 """
-Fifty layers without BatchNorm
-==============================
+SELU: fifty layers deep without BatchNorm
+=========================================
 
 Klambauer et al. (2017) choose SELU's two constants so that, with LeCun-normal weights, activations of mean
 0 and variance 1 keep them from layer to layer. Here is the same standard normal batch through fifty dense

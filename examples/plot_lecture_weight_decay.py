@@ -1,6 +1,6 @@
 """
-L2 regularization is not weight decay
-=====================================
+Why L2 regularization is not weight decay
+=========================================
 
 L2 adds 2 lambda x to the gradient before the optimizer sees it; decoupled decay takes rate * decay * x off
 the parameter beside the step. For plain gradient descent they are the same with decay = 2 lambda. The

@@ -1,6 +1,6 @@
 """
-An unknown coefficient from noisy measurements
-==============================================
+Find an unknown coefficient from noisy measurements
+===================================================
 
 Heat spreads by u_t = kappa u_xx on 0 < x < 1, 0 < t < 1, with u = 0 at both ends. Kappa is not known; u was measured at 200
 places, with errors of 0.01. A network for u and kappa are trained together: kappa is one more weight of the model, the loss is

@@ -1,6 +1,6 @@
 """
-Physics-informed networks: which quasi-Newton method
-====================================================
+Which quasi-Newton method takes a physics-informed network furthest
+===================================================================
 
 Burgers' equation u_t + u u_x = (0.01 / pi) u_xx with u(x, 0) = -sin(pi x), periodic in x: a wave that steepens into a
 near-shock. The network obeys the initial and the boundary condition by its form, so that the loss is the equation's residual

@@ -1,6 +1,6 @@
 """
-What a progress bar does not show
-=================================
+Find what is wrong with a training that still learns
+====================================================
 
 A network for handwritten digits learns, but badly: its second layer is dead, for somebody set its bias to
 -10, and its BatchNorm forgets so slowly that it tests with averages of its first steps.

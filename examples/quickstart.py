@@ -1,6 +1,6 @@
 """
-Train, fold, ship
-=================
+First steps: train, save, fold and ship a network
+=================================================
 
 A small convolutional network with all six layers learns scikit-learn's handwritten digits, is saved,
 reloaded in a new process and trained on, loses its BatchNorms to the convolutions before them, and leaves
