@@ -29,6 +29,7 @@ ROWS = [
     Quick("tests/test_command_line.py", ("torch",)),
     Quick("tests/test_docstrings.py", ("torch",)),
     Quick("tests/test_map.py", ("torch",)),
+    Quick("tests/test_migrating.py", ("torch",)),
     # what the callback finds is NumPy's to decide; how tensors are got at differs
     Quick("tests/health/", ("torch",), one_in=3),
     # what folding decides is no backend's business, and what it computes is NumPy's
