@@ -256,13 +256,14 @@ def step_on_views(
     tolerance = _tolerance(arrays, search, progress, value is not None)
     # In a branch: XLA may compute what several operations read once for each, rounded in another way, and a trial
     # at the edge would be accepted by the pairs and not by the search. What a branch gives is computed once.
-    evaluation, verdict = arrays.cond(
+    evaluation, tolerance, verdict = arrays.cond(
         active,
         lambda: (
             evaluation,
+            tolerance,
             _judge(arrays, settings, search, progress, evaluation, tolerance, value is not None),
         ),
-        lambda: (_known(search, progress, active), Verdict(*[active] * len(Verdict._fields))),
+        lambda: _nothing_new(search, progress, active),
     )
 
     state, slope, tally = _move(arrays, settings, state, search, progress, verdict, trial, gradient)
@@ -319,11 +320,6 @@ def _evaluate(
     return Evaluation(Point(search.step, value, slope), finite, norm)
 
 
-def _known(search: Search, progress: Progress, finite: Scalar) -> Evaluation:
-    """The accepted point in a trial's place, where the run has ended."""
-    return Evaluation(Point(search.step, search.value, search.slope), finite, progress.gradient_norm)
-
-
 def _tolerance(arrays: NumpyArrays, search: Search, progress: Progress, with_values: bool) -> Tolerance:
     """What to make of values. No point above the run's first is accepted: no run ends worse than it began."""
     rounding = VALUE_NOISE * arrays.unit_roundoff * abs(search.value)
@@ -360,6 +356,12 @@ def _judge(
         lost=failed & ~has_values & ~has_history,
         unbounded=endless,
     )
+
+
+def _nothing_new(search: Search, progress: Progress, active: Scalar) -> tuple[Evaluation, Tolerance, Verdict]:
+    """The accepted point in the trial's place and no verdict, where the run is not active but has ended."""
+    known = Evaluation(Point(search.step, search.value, search.slope), active, progress.gradient_norm)
+    return known, Tolerance(search.value, progress.noise), Verdict(*[active] * len(Verdict._fields))
 
 
 def _falls_for_ever(
