@@ -38,7 +38,8 @@ exclude_patterns = [
     "gallery/**/*.py",
     "gallery/**/*.ipynb",
     "gallery/**/*.py.md5",
-    "gallery/sg_execution_times.rst",
+    "**/sg_execution_times.rst",
+    "sg_execution_times.rst",
 ]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
@@ -85,7 +86,7 @@ def place_in_gallery(filename):
     return GALLERY.index(Path(filename).stem)
 
 
-# The gallery's scripts take minutes: `GALLERY=1` runs them, without it their text and their thumbnails are shown.
+# The gallery's scripts take minutes: `GALLERY=1` runs them, without it their text alone is shown.
 sphinx_gallery_conf = {
     "examples_dirs": [str(ROOT / "examples")],
     "gallery_dirs": ["gallery"],
@@ -159,6 +160,15 @@ def _shortened(annotation):
     return None if text in ("Any", "object", "Unpack[BaseArguments]") else text
 
 
+def keep_short_cells_whole(app, doctree):
+    """Mark the cells of tables that should not be broken, names and numbers: pages.css keeps each on one line."""
+    for cell in doctree.findall(nodes.entry):
+        text = cell.astext()
+        is_code = any(cell.findall(nodes.raw))  # lines with a <br> between them
+        if is_code or len(text) <= 14 or (text[0].isdigit() and len(text) <= 30):
+            cell["classes"].append("short")
+
+
 def setup(app):
     """Register the check and what makes the reference readable."""
     for field in PyObject.doc_field_types:
@@ -166,4 +176,5 @@ def setup(app):
             field.label = "Attributes"  # what napoleon's `napoleon_use_ivar` lists are
     app.connect("env-check-consistency", check_every_public_name_is_documented)
     app.connect("autodoc-process-signature", signature_of_constructor)
+    app.connect("doctree-read", keep_short_cells_whole)
     app.connect("object-description-transform", shorten_types, priority=900)
