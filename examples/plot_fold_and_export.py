@@ -1,7 +1,6 @@
 """
 Fold BatchNorm away, and compare every exported file
-====================================================
-
+=============================================
 In inference BatchNorm is a fixed scale and shift of each channel, and the convolution or dense layer beside
 it can take both into its weights. Two models here, a small one trained on scikit-learn's digits and a
 MobileNetV2, are folded, exported in every format that works on this backend, reloaded in the format's own
@@ -72,7 +71,8 @@ print(inspect_batch_norm(digits))
 
 folded = fold_batch_norm(digits)
 before, after = (model.predict(test_x, verbose=0) for model in (digits, folded))
-print(f"layers: {len(digits.layers)} before, {len(folded.layers)} after")
+for when, model in (("before", digits), ("after", folded)):
+    print(f"BatchNorms {when} folding: {sum(isinstance(layer, l6.BatchNorm) for layer in model.layers)}")
 for when, logits in (("before", before), ("after", after)):
     print(f"accuracy {when} folding: {np.mean(logits.argmax(1) == test_y):.4f}")
 print(f"largest difference of a logit: {np.abs(before - after).max():.1e}, of {np.abs(before).max():.1f}")
