@@ -6,7 +6,8 @@ differentiated by JAX, for torch.optim by torch, in a process of its own. Everyb
 
 In float64 a problem is solved where that gradient is reached. In float32 many sums cannot be that exact, so the end point is
 judged in float64: its gradient must be at most 2e-6 of the starting one (or 2e-6), and its value within 1e-4 of a local
-minimum's (or 1e-8) where the paper knows them.
+minimum's (or 1e-8) where the paper knows them. A run that reached this point, but not the gradient at which it would have
+stopped, went on to the limit: its count stands in brackets.
 """
 
 import argparse
@@ -203,16 +204,27 @@ def is_solved_within_rounding(objective: Objective, problem: Any, end: End) -> b
 
 
 def table(counts: dict[str, dict[str, tuple[int, bool]]]) -> str:
-    """Markdown: a row a problem, and below how many each solver solved and its evaluations over SciPy's."""
+    """Markdown: a row a problem, and below how many each solver solved, how many of these runs went on to the limit,
+    and its evaluations over SciPy's."""
     lines = [f"| problem | {' | '.join(PEERS)} |", "|---|" + "---|" * len(PEERS)]
     for name, row in counts.items():
-        cells = (str(n) if solved else "x" for n, solved in (row[peer] for peer in PEERS))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    solved = {peer: sum(row[peer][1] for row in counts.values()) for peer in PEERS}
-    lines.append(f"| **solved of {len(counts)}** | {' | '.join(str(solved[peer]) for peer in PEERS)} |")
+        lines.append(f"| {name} | {' | '.join(cell(*row[peer]) for peer in PEERS)} |")
+    solved = {
+        peer: [n for n, is_solved in (row[peer] for row in counts.values()) if is_solved] for peer in PEERS
+    }
+    lines.append(f"| **solved of {len(counts)}** | {' | '.join(str(len(solved[peer])) for peer in PEERS)} |")
+    to_limit = (str(sum(n >= MOST for n in solved[peer])) for peer in PEERS)
+    lines.append(f"| **of these, runs that went on to the limit** | {' | '.join(to_limit)} |")
     ratios = (f"{mean_ratio(counts, peer):.3f}" for peer in PEERS)
     lines.append(f"| **evaluations over SciPy's, geometric mean where both solve** | {' | '.join(ratios)} |")
     return "\n".join(lines)
+
+
+def cell(evaluations: int, solved: bool) -> str:
+    """An entry of the table: the count, in brackets where the run did not stop by itself, or x."""
+    if not solved:
+        return "x"
+    return f"({evaluations})" if evaluations >= MOST else str(evaluations)
 
 
 def mean_ratio(counts: dict[str, dict[str, tuple[int, bool]]], peer: str) -> float:
