@@ -30,7 +30,7 @@ if _typing.TYPE_CHECKING:
     from keras_addons_l6.health import TrainingHealth
     from keras_addons_l6.precision import disable_float64, enable_float64, float64
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BFGS",
