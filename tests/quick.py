@@ -30,6 +30,14 @@ ROWS = [
     Quick("tests/test_docstrings.py", ("torch",)),
     Quick("tests/test_map.py", ("torch",)),
     Quick("tests/test_migrating.py", ("torch",)),
+    Quick("tests/test_claims.py::test_adamw"),
+    Quick("tests/test_claims.py", ("torch",)),
+    Quick("tests/test_release.py", ("torch",)),
+    Quick("tests/test_notebooks.py::test_runs"),
+    Quick("tests/test_notebooks.py", ("torch",)),
+    Quick("tests/test_snippets.py::test_page_runs"),
+    Quick("tests/test_snippets.py::test_index_runs", ("tensorflow",)),
+    Quick("tests/test_snippets.py", ("torch",)),
     # what the callback finds is NumPy's to decide; how tensors are got at differs
     Quick("tests/health/", ("torch",), one_in=3),
     # what folding decides is no backend's business, and what it computes is NumPy's
