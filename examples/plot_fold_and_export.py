@@ -1,6 +1,7 @@
 """
 Fold BatchNorm away, and compare every exported file
-=============================================
+====================================================
+
 In inference BatchNorm is a fixed scale and shift of each channel, and the convolution or dense layer beside
 it can take both into its weights. Two models here, a small one trained on scikit-learn's digits and a
 MobileNetV2, are folded, exported in every format that works on this backend, reloaded in the format's own
