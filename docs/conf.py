@@ -14,6 +14,7 @@ import keras  # noqa: E402  the backend must be chosen first
 import sphinx.util.inspect  # noqa: E402
 import sphinx.util.logging  # noqa: E402
 from docutils import nodes  # noqa: E402
+from sphinx import addnodes  # noqa: E402
 from sphinx.domains.python import PyObject  # noqa: E402
 
 import keras_addons_l6  # noqa: E402
@@ -47,7 +48,7 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"  # none that are a bare type
 autodoc_member_order = "bysource"
 default_role = "py:obj"  # one backtick in a docstring is code, with a link where it names something of ours
-maximum_signature_line_length = 88  # a longer signature has a line for each argument
+maximum_signature_line_length = 70  # a longer signature has a line for each argument
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes as a list, like arguments
@@ -160,12 +161,24 @@ def _shortened(annotation):
     return None if text in ("Any", "object", "Unpack[BaseArguments]") else text
 
 
+def check_page_opens_with_words(app, doctree):
+    """Warn where the first thing on a page is code: a reader should know first what it is for."""
+    first = doctree
+    while isinstance(first, nodes.document | nodes.section):
+        past = nodes.title | nodes.comment | nodes.target | nodes.substitution_definition
+        first = next((child for child in first.children if not isinstance(child, past)), None)
+    if isinstance(first, nodes.literal_block):
+        sphinx.util.logging.getLogger(__name__).warning("the page opens with code", location=first)
+
+
 def keep_short_cells_whole(app, doctree):
     """Mark the cells of tables that should not be broken, names and numbers: pages.css keeps each on one line."""
     for cell in doctree.findall(nodes.entry):
         text = cell.astext()
+        if any(cell.findall(addnodes.pending_xref)):  # a link has no text yet
+            continue
         is_code = any(cell.findall(nodes.raw))  # lines with a <br> between them
-        if is_code or len(text) <= 14 or (text[0].isdigit() and len(text) <= 30):
+        if is_code or len(text) <= 14 or (text[:1].isdigit() and len(text) <= 30):
             cell["classes"].append("short")
 
 
@@ -176,5 +189,6 @@ def setup(app):
             field.label = "Attributes"  # what napoleon's `napoleon_use_ivar` lists are
     app.connect("env-check-consistency", check_every_public_name_is_documented)
     app.connect("autodoc-process-signature", signature_of_constructor)
+    app.connect("doctree-read", check_page_opens_with_words)
     app.connect("doctree-read", keep_short_cells_whole)
     app.connect("object-description-transform", shorten_types, priority=900)
