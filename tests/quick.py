@@ -35,7 +35,7 @@ ROWS = [
     Quick("tests/test_release.py", ("torch",)),
     Quick("tests/test_notebooks.py::test_runs"),
     Quick("tests/test_notebooks.py", ("torch",)),
-    Quick("tests/test_snippets.py::test_page_runs"),
+    Quick("tests/test_snippets.py::test_long_page_runs"),
     Quick("tests/test_snippets.py::test_index_runs", ("tensorflow",)),
     Quick("tests/test_snippets.py", ("torch",)),
     # what the callback finds is NumPy's to decide; how tensors are got at differs
