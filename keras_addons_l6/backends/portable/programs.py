@@ -14,6 +14,7 @@ __all__ = [
     "compile_program",
     "of_one_program",
     "outside_compiler",
+    "owned",
     "repeat",
     "value_and_gradient",
     "value_of",
@@ -27,9 +28,14 @@ NO_GRADIENT = (
 
 
 def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
-    """The program itself; elsewhere it may write into the arguments in the places `donate`."""
+    """The program itself; elsewhere it may write into the arguments in the places `donate`, which are `owned`."""
     del donate
     return program
+
+
+def owned(arrays: Any) -> Any:
+    """Arrays of any structure as a program may write into them, of whom the caller keeps none."""
+    return arrays
 
 
 def argument(number: float, dtype: str) -> Any:

@@ -12,6 +12,7 @@ __all__ = [
     "compile_program",
     "complete",
     "of_one_program",
+    "owned",
     "repeat",
     "value_and_gradient",
     "value_of",
@@ -19,8 +20,13 @@ __all__ = [
 
 
 def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
-    """The program as one XLA computation, or as a graph where some operation in it has no XLA kernel."""
-    del donate  # a tensor is never written to
+    """The program as one XLA computation, or as a graph where some operation in it has no XLA kernel.
+
+    An argument in a place of `donate`, of which there is one at most, is `owned` and has the result's structure: the result
+    is written into it.
+    """
+    if donate:
+        return _written_in_place(program, *donate)
     graph = tf.function(program, autograph=False)
     with_xla = tf.function(program, autograph=False, jit_compile=True)
     chosen: list[Callable[..., Any]] = []
@@ -35,6 +41,29 @@ def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -
                 chosen.append(with_xla)
                 return result
         return chosen[0](*arguments)
+
+    return run
+
+
+def owned(arrays: Any) -> Any:
+    """Tensors as variables, which XLA writes into where nothing else holds their memory."""
+    return tf.nest.map_structure(lambda x: tf.Variable(x, trainable=False), arrays)
+
+
+def _written_in_place(program: Callable[..., Any], place: int) -> Callable[..., Any]:
+    """The program whose result takes the place of an `owned` argument."""
+
+    def assign(*arguments: Any) -> None:
+        variables = arguments[place]
+        values = tf.nest.map_structure(lambda v: v.read_value(), variables)
+        result = program(*arguments[:place], values, *arguments[place + 1 :])
+        tf.nest.map_structure(lambda v, new: v.assign(new), variables, result)
+
+    compiled = compile_program(assign)
+
+    def run(*arguments: Any) -> Any:
+        compiled(*arguments)
+        return arguments[place]
 
     return run
 

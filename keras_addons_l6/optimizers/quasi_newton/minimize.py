@@ -222,7 +222,7 @@ class _Minimization:
 
     def result(self, carry: Carry, progress: Standing, status: str) -> MinimizeResult:
         """The result at a carry."""
-        point = carry.state.point
+        point = tuple(map(ops.convert_to_tensor, carry.state.point))
         return MinimizeResult(
             x=self._layout.pack([ops.copy(ops.stop_gradient(leaf)) for leaf in self._layout.leaves(point)]),
             fun=progress.value,
@@ -302,8 +302,9 @@ def _new(trace: Trace, layout: Layout, settings: Settings, arrays: NumpyArrays) 
         found = traced(leaves(point), args, constants)[2]
         return keras.tree.map_structure(lambda x: ops.stop_gradient(x) if ops.is_tensor(x) else x, found)
 
+    first = programs.compile_program(functools.partial(programs.first_carry, arrays, settings))
     return _Program(
-        start=programs.compile_program(functools.partial(programs.first_carry, arrays, settings)),
+        start=lambda parameters: programs.owned(first(parameters)),
         chunk=programs.chunk_program(evaluate, settings, arrays, donate=True),
         aux=programs.compile_program(aux),
     )

@@ -32,13 +32,14 @@ __all__ = [
     "of_accepted",
     "on_device",
     "outside_compiler",
+    "owned",
     "repeat",
     "run_in_chunks",
     "standing_of",
     "value_and_gradient",
 ]
 
-compile_program = programs.compile_program
+compile_program, owned = programs.compile_program, programs.owned
 value_and_gradient = programs.value_and_gradient
 outside_compiler = programs.outside_compiler
 repeat = programs.repeat
@@ -111,7 +112,7 @@ def chunk_program(
         arrays: The operations for the backend's arrays.
         keep: From the states before and after an evaluation, the extra values that were carried and those it
             found, to what is carried on.
-        donate: Whether the program may write into the carry that it is given, which then is the caller's no more.
+        donate: Whether the program may write into the carry that it is given, which is `owned` and then the caller's no more.
     """
 
     def body(carry: Carry, data: Any, ends: Settings) -> Carry:
