@@ -1,5 +1,6 @@
 """The notebooks are those of their scripts, and run from top to bottom."""
 
+import ast
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import sys
 import keras
 import pytest
 
-from tests.write_notebooks import BACKENDS, FOLDER, REPOSITORY, SCRIPTS, as_text
+from tests.write_notebooks import BACKENDS, CHOSEN, FOLDER, REPOSITORY, SCRIPTS, as_text
 
 LIMIT_SECONDS = 1500
 
@@ -19,6 +20,22 @@ def test_notebook_is_in_step_with_its_script(name):
     assert (FOLDER / name).read_text(encoding="utf-8") == as_text(name), (
         "run `python -m tests.write_notebooks`"
     )
+
+
+def cells(name, kind):
+    """The texts of a notebook's cells of a kind, as the file holds them."""
+    held = json.loads((FOLDER / name).read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in held if cell["cell_type"] == kind]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_code_is_the_script_s(name):
+    """But for the docstring, and the cell that chooses a backend where the script leaves that to its reader."""
+    script = ast.parse((REPOSITORY / "examples" / SCRIPTS[name]).read_text()).body[1:]
+    chosen = ast.parse(CHOSEN.format(backend=BACKENDS[name])).body
+    code = ast.parse("\n".join(cells(name, "code"))).body
+    found, expected, before = ([ast.dump(node) for node in nodes] for nodes in (code, script, chosen))
+    assert found in (expected, before + expected)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -42,8 +59,7 @@ def test_runs(tmp_path):
     if not mine:
         pytest.skip("no notebook chooses this backend")
     for name in mine:
-        cells = json.loads((FOLDER / name).read_text(encoding="utf-8"))["cells"]
-        program = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        program = "\n\n".join(cells(name, "code"))
         run = subprocess.run(
             [sys.executable, "-c", program],
             cwd=tmp_path,

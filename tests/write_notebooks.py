@@ -20,6 +20,7 @@ INSTALLED = (
     "Made from `examples/{script}` by `python -m tests.write_notebooks`. It needs this package with a backend and the extras "
     "`examples` and `export`: `pip install '/path/to/the/clone[{backend},examples,export]'`."
 )
+CHOSEN = 'import os\n\nos.environ.setdefault("KERAS_BACKEND", "{backend}")'
 BACKENDS = {"physics_informed_network.ipynb": "jax", "fold_and_ship.ipynb": "tensorflow"}
 
 
@@ -31,7 +32,7 @@ def blocks(source):
     first, *rest = re.split(r"^# %%.*\n", code, flags=re.MULTILINE)
     yield "code", first.strip()
     for block in rest:
-        text, code = re.fullmatch(r"((?:#.*\n)*)(.*)", block, re.DOTALL).groups()
+        text, code = re.fullmatch(r"((?:#[^\n]*\n)*)(.*)", block, re.DOTALL).groups()
         if text:
             yield "markdown", markdown(re.sub(r"^# ?", "", text, flags=re.MULTILINE))
         if code.strip():
@@ -50,9 +51,8 @@ def notebook(name):
     script, backend = SCRIPTS[name], BACKENDS[name]
     cells = list(blocks((REPOSITORY / "examples" / script).read_text()))
     cells.insert(1, ("markdown", INSTALLED.format(script=script, backend=backend)))
-    chosen = f'import os\n\nos.environ.setdefault("KERAS_BACKEND", "{backend}")'
     if not any("KERAS_BACKEND" in text for _, text in cells):
-        cells.insert(2, ("code", chosen))
+        cells.insert(2, ("code", CHOSEN.format(backend=backend)))
     code_alone = {"execution_count": None, "outputs": []}
     return {
         "cells": [
