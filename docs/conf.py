@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def place_in_gallery(filename):
     return GALLERY.index(Path(filename).stem)
 
 
-# The gallery's scripts take minutes: `GALLERY=1` runs them, without it their text alone is shown.
+# The gallery's scripts take minutes: `GALLERY=1` runs them, without it their text and their thumbnails are shown.
 sphinx_gallery_conf = {
     "examples_dirs": [str(ROOT / "examples")],
     "gallery_dirs": ["gallery"],
@@ -99,6 +100,13 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "show_memory": False,
 }
+
+
+def put_thumbnails(app):
+    """Show the thumbnails that `docs/thumbnails.py` has drawn, whether or not this build runs the scripts."""
+    for script in GALLERY:
+        drawn = ROOT / "docs" / "thumbnails" / f"{script}.png"
+        shutil.copy(drawn, ROOT / "docs" / "gallery" / "images" / "thumb" / f"sphx_glr_{script}_thumb.png")
 
 
 def check_every_public_name_is_documented(app, environment):
@@ -187,6 +195,7 @@ def setup(app):
     for field in PyObject.doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"  # what napoleon's `napoleon_use_ivar` lists are
+    app.connect("builder-inited", put_thumbnails, priority=900)  # after the gallery is made
     app.connect("env-check-consistency", check_every_public_name_is_documented)
     app.connect("autodoc-process-signature", signature_of_constructor)
     app.connect("doctree-read", check_page_opens_with_words)
