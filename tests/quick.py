@@ -24,8 +24,10 @@ ROWS = [
     Quick("tests/distribution/"),
     Quick("tests/benchmarks/test_benchmarks.py::test_part_times"),
     Quick("tests/benchmarks/test_benchmarks.py::test_wall_time"),
+    Quick("tests/benchmarks/test_benchmarks.py::test_ten_million"),
     Quick("tests/benchmarks/test_benchmarks.py::test_folding_first"),
     Quick("tests/benchmarks/", ("torch",)),
+    Quick("tests/test_import.py", ("torch",)),
     Quick("tests/test_command_line.py", ("torch",)),
     Quick("tests/test_docstrings.py", ("torch",)),
     Quick("tests/test_map.py", ("torch",)),
@@ -38,18 +40,38 @@ ROWS = [
     Quick("tests/test_snippets.py::test_long_page_runs"),
     Quick("tests/test_snippets.py::test_index_runs", ("tensorflow",)),
     Quick("tests/test_snippets.py", ("torch",)),
+    # what arguments, names, paths and texts decide is no backend's business
+    Quick("tests/test_bad_input.py", ("torch",), one_in=10),
+    Quick("tests/test_keras_private.py", ("torch",), one_in=5),
+    Quick("tests/test_lecture.py", ("torch",), one_in=5),
+    Quick("tests/optimizers/test_arguments.py", ("torch",), one_in=10),
+    Quick("tests/optimizers/test_exclusions.py", ("torch",), one_in=5),
+    Quick("tests/crash/test_saved_state.py", ("torch",), one_in=4),
     # what the callback finds is NumPy's to decide; how tensors are got at differs
-    Quick("tests/health/", ("torch",), one_in=3),
+    Quick("tests/health/", ("torch",), one_in=4),
     # what folding decides is no backend's business, and what it computes is NumPy's
     Quick("tests/folding/test_applications.py", ("torch",)),
     Quick("tests/folding/test_awkward_models.py", ("torch",), one_in=5),
     Quick("tests/folding/test_proof.py", ("torch",), one_in=4),
+    Quick("tests/folding/test_promises.py", ("torch",), one_in=3),
+    Quick("tests/folding/planning/", ("torch",), one_in=5),
+    Quick("tests/folding/building/", ("torch",), one_in=5),
     Quick("tests/properties/test_folding.py", ("torch",), one_in=5),
+    Quick("tests/export/test_destination.py", ("torch",)),
+    # each artifact runs in a process of its own
+    Quick("tests/export/test_export_folded.py", ("torch",), one_in=5),
     # every layer in every format: TensorFlow has the most formats
     Quick("tests/export/test_layers.py", ("tensorflow",), one_in=5),
     # L-BFGS's path is the same everywhere (TestPath holds it to that); torch compiles nothing
     Quick("tests/optimizers/quasi_newton/test_problems.py", ("torch",)),
     Quick("tests/optimizers/quasi_newton/test_bfgs.py", ("torch",), one_in=3),
+    Quick("tests/optimizers/quasi_newton/test_full_batch.py::test_float32_at", ("tensorflow", "jax", "torch")),
+    # most of these compile a program or three, for seconds each; what they hold is said once for all backends
+    Quick("tests/optimizers/quasi_newton/test_full_batch.py", ("torch",), one_in=3),
+    Quick("tests/optimizers/quasi_newton/test_minimize.py", ("torch",), one_in=2),
+    Quick("tests/optimizers/quasi_newton/test_optimizer_in_fit.py", ("torch",), one_in=3),
+    Quick("tests/optimizers/quasi_newton/test_callbacks.py", ("torch",), one_in=3),
+    Quick("tests/properties/test_optimizers.py", ("torch",), one_in=3),
     # each backend goes over H in its own way
     Quick("tests/optimizers/quasi_newton/test_inverse_hessian.py::TestPass", ("tensorflow", "jax", "torch")),
     Quick("tests/optimizers/quasi_newton/test_inverse_hessian.py", ("torch",), one_in=4),

@@ -30,13 +30,14 @@ def extra_bytes(who: str, variables: list[shapes.Shape], rule: str = "Adam") -> 
     step()
     step()
     gc.collect()
-    before = _process("VmRSS")
+    before = process_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # Linux: start the peak afresh
     step()
-    return _process("VmHWM") - before
+    return process_bytes("VmHWM") - before
 
 
-def _process(field: str) -> int:
+def process_bytes(field: str) -> int:
+    """A number of this process from Linux, `VmRSS` now or `VmHWM` at its peak."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", status).group(1))
 

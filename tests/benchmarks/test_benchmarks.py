@@ -183,6 +183,10 @@ def test_replace_keeps_what_is_outside_the_markers():
         report.replace("nothing", "measured", "new")
 
 
+def test_ten_million_numbers_are_minimized_over_in_one_and_a_half_states():
+    assert 0 < float(run("tests.benchmarks.minimize_memory", "1e7")) <= 1.5
+
+
 def test_memory_allowance_is_the_largest_variable_or_64_mebibytes():
     assert memory.allowed_bytes([(10,)]) == 64 * 2**20
     assert memory.allowed_bytes([(32, 2**20), (1,)]) == 128 * 2**20
