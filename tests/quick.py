@@ -33,6 +33,7 @@ ROWS = [
     Quick("tests/test_map.py", ("torch",)),
     Quick("tests/test_migrating.py", ("torch",)),
     Quick("tests/test_claims.py::test_adamw"),
+    Quick("tests/test_claims.py::test_tf_keras", ("tensorflow",)),
     Quick("tests/test_claims.py", ("torch",)),
     Quick("tests/test_release.py", ("torch",)),
     Quick("tests/test_notebooks.py::test_runs"),

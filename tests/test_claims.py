@@ -7,9 +7,11 @@ import tomllib
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 import keras_addons_l6 as l6
+from keras_addons_l6.folding.exporting.formats import FORMATS
 from tests.planted_faults import FAULTS
 from tests.test_bad_input import CONSTRUCTIONS
 
@@ -138,6 +140,32 @@ def test_the_oldest_backends_are_those_declared():
     extras = PROJECT["optional-dependencies"]
     for cell, extra in zip(head[1:], ("tensorflow", "jax", "torch"), strict=True):
         assert extras[extra] == [f"{extra}>={re.search(r'[(]([0-9.]+) and newer', cell)[1]}"]
+
+
+def test_formats_are_those_of_the_code():
+    """Which backends make one at all, and with which Keras it came; `tests/export` tries each."""
+    table = {
+        row[0].partition("`")[2].partition("`")[0]: row for row in rows(page("support.md")) if len(row) == 6
+    }
+    assert set(table) - {""} == set(FORMATS)
+    for name, format in FORMATS.items():
+        first, path, _, *by_backend = table[name]
+        came = re.search(r"Keras (\d+)\.(\d+)", first)
+        assert (tuple(map(int, came.groups())) if came else (3, 10)) == format.since
+        assert format.suffix in path or name == "onnx"
+        made = {b for b, said in zip(("tensorflow", "jax", "torch"), by_backend, strict=True) if said != "no"}
+        assert made == set(format.backends)
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="tf.keras is TensorFlow's")
+def test_tf_keras_is_keras_3_and_takes_these_layers():
+    import tensorflow as tf
+
+    model = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(3), l6.BatchNorm(), l6.SELU()])
+    model.compile(l6.AdamW(), "mse")
+    model.fit(np.ones((8, 4)), np.ones((8, 3)), verbose=0)
+    assert isinstance(model, keras.Sequential)
+    assert isinstance(l6.BatchNorm(), tf.keras.layers.BatchNormalization)
 
 
 def test_the_version_is_the_same_everywhere():
