@@ -66,7 +66,9 @@ ROWS = [
     # L-BFGS's path is the same everywhere (TestPath holds it to that); torch compiles nothing
     Quick("tests/optimizers/quasi_newton/test_problems.py", ("torch",)),
     Quick("tests/optimizers/quasi_newton/test_bfgs.py", ("torch",), one_in=3),
-    Quick("tests/optimizers/quasi_newton/test_full_batch.py::test_float32_at", ("tensorflow", "jax", "torch")),
+    Quick(
+        "tests/optimizers/quasi_newton/test_full_batch.py::test_float32_at", ("tensorflow", "jax", "torch")
+    ),
     # most of these compile a program or three, for seconds each; what they hold is said once for all backends
     Quick("tests/optimizers/quasi_newton/test_full_batch.py", ("torch",), one_in=3),
     Quick("tests/optimizers/quasi_newton/test_minimize.py", ("torch",), one_in=2),
