@@ -31,12 +31,11 @@ def root_mean_square(x: Array) -> float:
     return float(np.sqrt(np.mean(np.square(x, dtype="float64")))) if x.size else 0.0
 
 
-def update_ratio(before: Array, after: Array) -> float:
-    """Root mean square of a variable's change over that of the variable before it; infinite from zero."""
-    change, size = root_mean_square(after.astype("float64") - before), root_mean_square(before)
+def update_ratio(change: float, size: float) -> float:
+    """A variable's change over its size before it, both as norms, or both as root mean squares; infinite from zero."""
     if change == 0:
         return 0.0
-    return change / size if size > 0 else np.inf
+    return float(change / size) if size > 0 else np.inf
 
 
 def distance_of_means(mean: Array, variance: Array, moving_mean: Array, epsilon: float) -> float:

@@ -16,7 +16,7 @@ from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.health import measures
 from keras_addons_l6.health.activations import Limits, activation_of, limits_of
 
-__all__ = ["Forward", "LayerCall", "Measured", "NormCall"]
+__all__ = ["Forward", "LayerCall", "Measured", "NormCall", "Seen"]
 
 NEIGHBOURS = 9
 """A place and those around it, which a convolution sees together."""
@@ -39,6 +39,14 @@ class NormCall(NamedTuple):
     epsilon: float
     values: int
     """Values of a channel that are as good as independent."""
+
+
+class Seen(NamedTuple):
+    """What is known of a pass without its tensors."""
+
+    layers: list[LayerCall]
+    norms: list[NormCall]
+    hidden: list[str]  # layers that ran inside a loop or branch of the backend
 
 
 class Measured(NamedTuple):
@@ -65,12 +73,10 @@ class Forward:
     beside: Sequence[Tensor]
     slope: float
     is_chosen: Callable[[str], bool]
-    layers: list[LayerCall] = dataclasses.field(default_factory=list)
-    norms: list[NormCall] = dataclasses.field(default_factory=list)
-    hidden: list[str] = dataclasses.field(default_factory=list)
     closed: bool = False
 
     def __post_init__(self) -> None:
+        self._seen = Seen([], [], [])
         self._count: Counter[str] = Counter()
         self._outputs: list[Any] = []
         self._measured = Measured([], [], [], [])
@@ -87,7 +93,7 @@ class Forward:
         if output is None or self.closed or not self.is_chosen(name):  # checkpointing calls once more
             return outputs
         if not programs.of_one_program(output, self.beside):
-            self.hidden.append(name)
+            self._seen.hidden.append(name)
             return outputs
         self._count[name] += 1
         label = name if self._count[name] == 1 else f"{name} (call {self._count[name]})"
@@ -96,19 +102,18 @@ class Forward:
             self._measure_norm(label, operation, args[0] if args else kwargs["inputs"], kwargs.get("mask"))
         return outputs
 
-    def end(self, outputs: Any) -> Measured:
-        """Mark which calls made the model's outputs; what was measured."""
+    def end(self, outputs: Any) -> tuple[Seen, Measured]:
+        """Mark which calls made the model's outputs; which calls were seen, and what was measured of them."""
         self.closed = True
         final = {id(x) for x in keras.tree.flatten(outputs)}
-        made = zip(self.layers, self._outputs, strict=True)
-        self.layers = [layer._replace(is_output=id(x) in final) for layer, x in made]
-        self._outputs = []
-        return self._measured
+        made = zip(self._seen.layers, self._outputs, strict=True)
+        layers = [layer._replace(is_output=id(x) in final) for layer, x in made]
+        return self._seen._replace(layers=layers), self._measured
 
     def _measure(self, label: str, operation: Any, output: Tensor) -> None:
         activation = activation_of(operation)
         limits = Limits() if activation is None else limits_of(activation, self.slope)
-        self.layers.append(LayerCall(label, activation, limits, is_output=False))
+        self._seen.layers.append(LayerCall(label, activation, limits, is_output=False))
         self._outputs.append(output)
         self._measured.finite.append(measures.finite_share(output))
         if activation is not None:
@@ -120,7 +125,7 @@ class Forward:
         found = measures.moments(inputs, layer.axis, mask)
         mean, variance = self.value_of(layer.moving_mean), self.value_of(layer.moving_variance)
         gamma = self.value_of(layer.gamma) if layer.scale else ops.ones_like(variance)
-        self.norms.append(
+        self._seen.norms.append(
             NormCall(
                 label, float(layer.momentum), float(layer.epsilon), _values_of_channel(inputs, layer.axis)
             )

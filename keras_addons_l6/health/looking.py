@@ -17,7 +17,8 @@ from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.health import arithmetic, measures
 from keras_addons_l6.health.batch import Batch
 from keras_addons_l6.health.calls import calls_of, has_own_call, watched
-from keras_addons_l6.health.forward import Forward, LayerCall, Measured, NormCall
+from keras_addons_l6.health.forward import Forward, LayerCall, Measured, NormCall, Seen
+from keras_addons_l6.health.packing import Packing
 from keras_addons_l6.health.records import BatchNormHealth, LayerHealth, Look, VariableHealth
 from keras_addons_l6.stateless import StatelessModel
 
@@ -25,12 +26,13 @@ __all__ = ["Looker"]
 
 
 class _Found(NamedTuple):
-    """What the program gives, as tensors and, once fetched, as arrays."""
+    """What the program measures, as tensors and, once fetched, as arrays."""
 
     calls: Measured
     weight_norms: Any
     gradient_norms: Any  # empty without a loss
-    sample: Any
+    changes: Any  # norms over the components that are sampled
+    sizes: Any  # the same of what was before
     output_gap: Any
 
 
@@ -59,21 +61,24 @@ class Looker:
         self._with_loss = batch.y is not None or bool(getattr(model, "losses", ()))
         self._program = _compiled(model, self._measure)
         self._sample = _compiled(model, measures.sampled)
-        self._forward: Forward | None = None
+        self._seen: Seen | None = None
+        self._packing = Packing()
         self._notes = _notes(model, every)
 
     def is_current(self) -> bool:
         """Whether the model still trains the variables that it trained when this was made."""
         return [*map(id, self._stateless.trainable)] == [*map(id, self._model.trainable_variables)]
 
-    def sample(self) -> list[np.ndarray]:
-        """Of each variable what the epoch's change is measured on."""
+    def sample(self) -> tuple[Tensor, ...]:
+        """Of each variable what the epoch's change is measured on; it stays where training takes place."""
         trainable = self._stateless.trainable
-        return _fetched(self._sample([programs.value_of(trainable[i]) for i in self._variables]))
+        values = tuple(programs.value_of(trainable[i]) for i in self._variables)
+        with programs.beside_training():
+            return self._sample(values)
 
     def not_watched(self) -> list[str]:
         """What of the model can't be looked into."""
-        hidden = () if self._forward is None else dict.fromkeys(self._forward.hidden)
+        hidden = () if self._seen is None else dict.fromkeys(self._seen.hidden)
         return [*self._notes, *(f"{name}: it runs inside a loop or branch of the backend" for name in hidden)]
 
     def frozen(self) -> list[tuple[str, int]]:
@@ -84,7 +89,7 @@ class Looker:
             if isinstance(layer, keras.Layer) and not layer.trainable and _holds_weights(layer)
         ]
 
-    def look(self, before: Sequence[np.ndarray] | None, epoch: int, steps: int, total_steps: int) -> Look:
+    def look(self, before: Sequence[Tensor] | None, epoch: int, steps: int, total_steps: int) -> Look:
         """Measure everything now.
 
         Args:
@@ -97,41 +102,41 @@ class Looker:
             ValueError: if the model can't be run on the batch.
         """
         with programs.beside_training():
-            found = self._run()
-        if self._forward is None:
+            found = self._run(self.sample() if before is None else tuple(before))
+        if self._seen is None:
             raise RuntimeError("The program ran before it was traced.")
         return Look(
             epoch=epoch,
             steps=steps,
             total_steps=total_steps,
             samples=self._batch.samples,
-            layers=_layers(self._forward.layers, found.calls),
-            variables=self._variable_health(found, before),
-            batch_norms=_norms(self._forward.norms, found.calls),
+            layers=_layers(self._seen.layers, found.calls),
+            variables=self._variable_health(found, is_first=before is None),
+            batch_norms=_norms(self._seen.norms, found.calls),
             output_gap=float(found.output_gap),
         )
 
-    def _run(self) -> _Found:
+    def _run(self, before: tuple[Tensor, ...]) -> _Found:
         """Run the program; a model whose loss can't be had of the batch is looked at without its gradient."""
         try:
-            return self._call()
+            return self._call(before)
         except Exception as error:
             if not self._with_loss:
                 raise _cannot_run(self._model, error) from error
             self._with_loss = False
             self._program = _compiled(self._model, self._measure)
             try:
-                found = self._call()
+                found = self._call(before)
             except Exception:
                 raise _cannot_run(self._model, error) from error
             self._notes.append(f"gradients: the model's loss on `batch` failed ({_first_line(error)})")
             return found
 
-    def _call(self) -> _Found:
+    def _call(self, before: tuple[Tensor, ...]) -> _Found:
         scale = programs.argument(self._loss_scale(), "float32")
         parts = (self._stateless.trainable, self._stateless.carried)
         values = (tuple(map(programs.value_of, part)) for part in parts)
-        return _fetched(self._program(*values, self._batch, scale))
+        return self._packing.opened(self._program(*values, self._batch, scale, before))
 
     def _loss_scale(self) -> float:
         """What the optimizer multiplies the loss by, without which half-precision gradients vanish."""
@@ -141,8 +146,13 @@ class Looker:
         return float(ops.convert_to_numpy(optimizer.scale_loss(ops.ones(()))))
 
     def _measure(
-        self, trainable: Sequence[Tensor], carried: Sequence[Tensor], batch: Batch, scale: Tensor
-    ) -> _Found:
+        self,
+        trainable: Sequence[Tensor],
+        carried: Sequence[Tensor],
+        batch: Batch,
+        scale: Tensor,
+        before: Sequence[Tensor],
+    ) -> Tensor:
         """The program: one pass as in training with its gradient, and one as in testing where they differ."""
         batch = Batch(*batch)
         if self._with_loss and trainable:
@@ -156,13 +166,17 @@ class Looker:
             gradients = []
         weights = [trainable[i] for i in self._variables]
         gradients = [gradients[i] for i in self._variables] if gradients else []
-        return _Found(
+        pairs = zip(before, measures.sampled(weights), strict=True)
+        changes = [measures.wide(new) - measures.wide(old) for old, new in pairs]
+        found = _Found(
             calls=calls,
-            weight_norms=measures.norms(weights) if weights else (),
-            gradient_norms=measures.norms(gradients) / scale if gradients else (),
-            sample=measures.sampled(weights),
+            weight_norms=measures.norms(weights),
+            gradient_norms=measures.norms(gradients) / scale,
+            changes=measures.norms(changes),
+            sizes=measures.norms(before),
             output_gap=self._output_gap(trainable, carried, batch, outputs),
         )
+        return self._packing.packed(found)
 
     def _pass(
         self, trainable: Sequence[Tensor], carried: Sequence[Tensor], batch: Batch, scale: Tensor
@@ -172,7 +186,7 @@ class Looker:
         variables = (*stateless.trainable, *stateless.carried)
         values = {id(v): x for v, x in zip(variables, (*trainable, *carried), strict=True)}
         inputs = [x for x in keras.tree.flatten(batch) if x is not None]
-        forward = self._forward = Forward(
+        forward = Forward(
             lambda variable: values[id(variable)],
             [*inputs, *trainable],
             self._slope,
@@ -180,7 +194,7 @@ class Looker:
         )
         with stateless.scope(trainable, carried), watched(self._operations | self._norms, forward.watch):
             y_pred = self._model(batch.x, training=False)
-            calls = forward.end(y_pred)
+            self._seen, calls = forward.end(y_pred)
             value = stateless.loss(batch, y_pred) if self._with_loss else scale
         outputs = keras.tree.map_structure(ops.stop_gradient, y_pred)
         return ops.cast(value, "float32") * scale, (calls, outputs)
@@ -201,15 +215,10 @@ class Looker:
         mine = {id(v) for o in self._operations.values() for v in getattr(o, "trainable_variables", ())}
         return [i for i in every if id(self._stateless.trainable[i]) in mine]
 
-    def _variable_health(
-        self, found: _Found, before: Sequence[np.ndarray] | None
-    ) -> tuple[VariableHealth, ...]:
+    def _variable_health(self, found: _Found, *, is_first: bool) -> tuple[VariableHealth, ...]:
         gradients = found.gradient_norms if len(found.gradient_norms) else [math.nan] * len(self._variables)
-        ratios = [math.nan] * len(self._variables)
-        if before is not None and len(before) == len(found.sample):
-            ratios = [
-                arithmetic.update_ratio(old, new) for old, new in zip(before, found.sample, strict=True)
-            ]
+        pairs = zip(found.changes, found.sizes, strict=True)
+        ratios = [math.nan if is_first else arithmetic.update_ratio(*pair) for pair in pairs]
         rows = zip(self._variables, found.weight_norms, gradients, ratios, strict=True)
         return tuple(
             self._variable(self._stateless.trainable[i], float(weight), float(gradient), ratio)
@@ -225,11 +234,7 @@ class Looker:
 
 def _compiled(model: Any, program: Callable[..., Any]) -> Callable[..., Any]:
     """The program as the model's own steps run: compiled, unless its `compile` asked for `run_eagerly`."""
-    return program if getattr(model, "run_eagerly", False) else programs.compile_program(program)
-
-
-def _fetched(tensors: Any) -> Any:
-    return keras.tree.map_structure(lambda x: np.asarray(ops.convert_to_numpy(x)), tensors)
+    return program if getattr(model, "run_eagerly", False) else programs.compile_for_few_runs(program)
 
 
 def _check_names(model: Any, operations: Iterable[str], names: Iterable[str] | None) -> None:

@@ -71,7 +71,9 @@ def moments(x: Tensor, axis: int, mask: Tensor | None = None) -> tuple[Tensor, T
 
 def norms(tensors: Sequence[Tensor]) -> Tensor:
     """The Euclidean norm of each tensor, as one vector."""
-    return ops.stack([ops.cast(ops.sqrt(ops.sum(ops.square(wide(x)))), "float32") for x in tensors])
+    if not tensors:
+        return ops.zeros((0,), "float32")
+    return ops.cast(ops.sqrt(ops.stack([ops.sum(ops.square(wide(x))) for x in tensors])), "float32")
 
 
 def relative_difference(a: Any, b: Any) -> Tensor:

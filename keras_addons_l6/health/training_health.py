@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_addons_l6.argument_checks import count, number, refuse
+from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.health.batch import as_batch, checked_batch
 from keras_addons_l6.health.findings import Finding, Frozen, Thresholds, findings
 from keras_addons_l6.health.looking import Looker
@@ -106,7 +106,7 @@ class TrainingHealth(keras.callbacks.Callback):
             batch_norm_gap=number(name, "batch_norm_gap", batch_norm_gap, low=0, bounds="()"),
             patience=count(name, "patience", patience),
         )
-        self._before: list[np.ndarray] | None = None
+        self._before: tuple[Tensor, ...] | None = None
         self._forget()
 
     def report(self) -> HealthReport:
@@ -149,6 +149,7 @@ class TrainingHealth(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Warn of what more steps would have mended."""
         self._ended = True
+        self._before = None
         self._warn()
 
     def _forget(self) -> None:

@@ -10,7 +10,14 @@ from jax.extend.core import Jaxpr, Literal, jaxpr_as_fun
 from keras_addons_l6.backends.jax import private
 from keras_addons_l6.backends.portable.programs import NO_GRADIENT
 
-__all__ = ["argument", "compile_program", "of_one_program", "repeat", "value_and_gradient"]
+__all__ = [
+    "argument",
+    "compile_for_few_runs",
+    "compile_program",
+    "of_one_program",
+    "repeat",
+    "value_and_gradient",
+]
 
 of_one_program = private.of_one_trace
 
@@ -23,6 +30,11 @@ def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -
     """
     options = {"xla_backend_optimization_level": 2} if jax.default_backend() == "cpu" else None
     return jax.jit(program, compiler_options=options, donate_argnums=donate)
+
+
+def compile_for_few_runs(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The program, compiled at its first call."""
+    return compile_program(program)
 
 
 def argument(number: float, dtype: str) -> Any:

@@ -11,6 +11,7 @@ __all__ = [
     "NO_GRADIENT",
     "argument",
     "beside_training",
+    "compile_for_few_runs",
     "compile_program",
     "of_one_program",
     "outside_compiler",
@@ -30,6 +31,11 @@ NO_GRADIENT = (
 def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
     """The program itself; elsewhere it may write into the arguments in the places `donate`, which are `owned`."""
     del donate
+    return program
+
+
+def compile_for_few_runs(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The program itself; elsewhere compiled as suits one that runs once an epoch."""
     return program
 
 

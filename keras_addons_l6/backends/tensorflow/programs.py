@@ -9,6 +9,7 @@ from keras_addons_l6.backends.portable.programs import NO_GRADIENT
 
 __all__ = [
     "argument",
+    "compile_for_few_runs",
     "compile_program",
     "complete",
     "of_one_program",
@@ -43,6 +44,11 @@ def compile_program(program: Callable[..., Any], donate: tuple[int, ...] = ()) -
         return chosen[0](*arguments)
 
     return run
+
+
+def compile_for_few_runs(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The program as a graph: XLA would take seconds to compile it, and on the CPU runs convolutions on one core."""
+    return tf.function(program, autograph=False)
 
 
 def owned(arrays: Any) -> Any:
