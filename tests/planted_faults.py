@@ -33,6 +33,7 @@ PROOF = "tests/folding/test_proof.py"
 EXPORT = "tests/export/test_export_folded.py"
 WATCHED = "tests/health/test_training_health.py"
 NUMBERS = "tests/health/test_arithmetic.py"
+LOOKED = "tests/health/test_numbers.py"
 DOOR = "tests/test_keras_private.py"
 FOLDING = "tests/folding/test_awkward_models.py"
 SWITCH = "tests/precision/test_switch.py"
@@ -211,6 +212,12 @@ HEALTH = [
     Fault("one channel in sixteen sampled", "health/measures.py", "-(-_size(x) // SAMPLED) | 1", "-(-_size(x) // SAMPLED)", NUMBERS + " -k sampled", "torch"),
     Fault("tanh's limit without its root", "health/activations.py", "math.sqrt(1 - slope)\n    rect", "1 - slope\n    rect", NUMBERS + " -k slope", "torch"),
     Fault("a loop's tensors leaked", "health/forward.py", "if not programs.of_one_program(output, self.beside):", "if False:", WATCHED + " -k loop"),
+    Fault("updates drawn by the epoch", "health/plot.py", "v.update_ratio / look.steps", "v.update_ratio", LOOKED + " -k over_epochs", "torch"),
+    Fault("limits of the defaults drawn", "health/plot.py", "saturated.axhline(thresholds.saturated", "saturated.axhline(0.5", LOOKED + " -k from_where_on", "torch"),
+    Fault("a look's numbers in another order", "health/packing.py", "for part, shape in zip(parts", "for part, shape in zip(parts[::-1]", LOOKED + " -k ALook", "torch"),
+    Fault("the change over the new weights", "health/looking.py", "sizes=measures.norms(before)", "sizes=measures.norms(weights)", LOOKED + " -k last_epochs_change", "torch"),
+    Fault("tensors of a look kept", "health/forward.py", "        return self._seen._replace(layers=layers), self._measured", "        keras.kept = getattr(keras, 'kept', []) + self._outputs\n        return self._seen._replace(layers=layers), self._measured", LOOKED + " -k lives_on", "torch"),
+    Fault("a threshold that is no argument", "health/training_health.py", 'dead=number(name, "dead", dead, low=0, high=1, bounds="(]")', "dead=0.4", LOOKED + " -k are_arguments", "torch"),
     Fault("a look at every epoch", "health/training_health.py", "        if epoch % self.every == 0:\n", "        if True:\n", WATCHED + " -k repeat_the_last", "torch"),
 ]  # fmt: skip
 

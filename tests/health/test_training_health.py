@@ -145,6 +145,9 @@ class TestLogs:
         health = TrainingHealth(sick.looked_at())
         history = model.fit(x, y, epochs=3, verbose=0, callbacks=[health, log, stop]).history
         assert set(history) >= self.TOTALS
+        assert {type(value) for name in self.TOTALS for value in history[name]} == {
+            float
+        }  # as TensorBoard takes it
         assert history["health/update_ratio"] == [
             look.totals()["health/update_ratio"] for look in health.history[1:]
         ]
@@ -304,7 +307,7 @@ class TestModels:
             pytest.skip("torch.compile needs a C++ compiler, and minutes")
         assert_complete(fitted(nested(), **arguments))
 
-    @pytest.mark.parametrize("update", [l6.LBFGS, l6.BFGS] if hasattr(l6, "BFGS") else [l6.LBFGS])
+    @pytest.mark.parametrize("update", [l6.LBFGS, l6.BFGS])
     def test_quasi_newton(self, update):
         x, _ = sick.digits()
         model = keras.Sequential([keras.Input((64,)), layers.Dense(4, "tanh"), layers.Dense(10, "softmax")])
