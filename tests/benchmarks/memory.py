@@ -31,9 +31,14 @@ def extra_bytes(who: str, variables: list[shapes.Shape], rule: str = "Adam") -> 
     step()
     gc.collect()
     before = process_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: start the peak afresh
+    start_peak_afresh()
     step()
     return process_bytes("VmHWM") - before
+
+
+def start_peak_afresh() -> None:
+    """Forget the peak so far (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def process_bytes(field: str) -> int:

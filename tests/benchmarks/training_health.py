@@ -2,6 +2,7 @@
 
 KERAS_BACKEND=torch python -m tests.benchmarks.training_health digits     the digits quickstart: epochs with and without
 KERAS_BACKEND=torch python -m tests.benchmarks.training_health resnet50   ResNet50 at 224 pixels, batches of 8
+KERAS_BACKEND=torch python -m tests.benchmarks.training_health memory     the same, how far the process grows meanwhile
 KERAS_BACKEND=torch python -m tests.benchmarks.training_health alarms     twenty seeds of the healthy quickstart
 
 Epochs alternate: one with a look, one without, and their medians are compared. An epoch of 100 steps of ResNet50 takes minutes
@@ -9,7 +10,9 @@ on two cores, so there a look and a step are timed by themselves: alternating, a
 """
 
 import argparse
+import gc
 import importlib.util
+import math
 import os
 import statistics
 import time
@@ -20,6 +23,7 @@ import keras
 import numpy as np
 
 import keras_addons_l6 as l6
+from tests.benchmarks.memory import MEBIBYTE, process_bytes, start_peak_afresh
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.py"
 STEPS = 100
@@ -80,14 +84,18 @@ def digits(epochs):
     return statistics.median(seconds[1::2]), statistics.median(seconds[::2])
 
 
-def resnet50(looks):
-    """Median seconds of 100 steps, derived from single steps, and of them with a look; steps and looks alternate."""
+def resnet50_and_data():
+    """ResNet50 to be trained, and one batch of 8."""
     keras.utils.set_random_seed(0)
     model = keras.applications.ResNet50(weights=None)
     model.compile(keras.optimizers.SGD(1e-3), "sparse_categorical_crossentropy")
     random = np.random.default_rng(0)
-    x = random.normal(size=(8, 224, 224, 3)).astype("float32")
-    y = random.integers(0, 1000, 8)
+    return model, random.normal(size=(8, 224, 224, 3)).astype("float32"), random.integers(0, 1000, 8)
+
+
+def resnet50(looks):
+    """Median seconds of 100 steps, derived from single steps, and of them with a look; steps and looks alternate."""
+    model, x, y = resnet50_and_data()
     clock = Parts()
     health = Timed((x, y), clock)
     model.fit(x, y, batch_size=8, epochs=looks + 1, verbose=0, callbacks=[health])
@@ -127,6 +135,45 @@ class Timed(l6.TrainingHealth):
         self.clock.looks.append(time.perf_counter() - start + self._sampling)
 
 
+def memory(looks):
+    """Mebibytes by which the process grows in a step, in a look, and for good from look to look; and the activations'."""
+    model, x, y = resnet50_and_data()
+    weighed = Weighed((x, y))
+    model.fit(x, y, batch_size=8, epochs=looks + 2, verbose=0, callbacks=[weighed])
+    activations = sum(math.prod(layer.output.shape[1:]) for layer in model.layers) * len(x) * 4
+    return {
+        "all layers' outputs": activations / MEBIBYTE,
+        "a step": statistics.median(weighed.steps[2:]) / MEBIBYTE,
+        "a look": statistics.median(weighed.looks[2:]) / MEBIBYTE,
+        "left after each look": (weighed.after[-1] - weighed.after[1]) / (len(weighed.after) - 2) / MEBIBYTE,
+    }
+
+
+class Weighed(l6.TrainingHealth):
+    """Weighs what it does itself, and, with one step an epoch, what is between."""
+
+    def on_train_begin(self, logs=None):
+        self.steps, self.looks, self.after = [], [], []
+        super().on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        self._start()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.steps.append(process_bytes("VmHWM") - self._at_start)
+        self._start()
+        super().on_epoch_end(epoch, logs)
+        self.looks.append(process_bytes("VmHWM") - self._at_start)
+        gc.collect()
+        self.after.append(process_bytes("VmRSS"))
+
+    def _start(self):
+        gc.collect()
+        self._at_start = process_bytes("VmRSS")
+        start_peak_afresh()
+
+
 def alarms(seeds):
     """What the reports of the healthy quickstart and its warnings said, by seed: nothing, it should be."""
     module = quickstart()
@@ -152,7 +199,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["digits", "resnet50", "alarms"])
+    parser.add_argument("what", choices=["digits", "resnet50", "memory", "alarms"])
     parser.add_argument("--repeats", type=int, help="epochs with a look, looks, or seeds")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -160,6 +207,13 @@ def main():
         said = alarms(arguments.repeats or 20)
         print(
             f"{keras.backend.backend()}: {sum(map(bool, said.values()))} of {len(said)} seeds raised an alarm"
+        )
+        return
+    if arguments.what == "memory":
+        grown = memory(arguments.repeats or 4)
+        print(
+            f"{keras.backend.backend()}: "
+            + ", ".join(f"{what} {much:,.0f} MiB" for what, much in grown.items())
         )
         return
     measure = {"digits": digits, "resnet50": resnet50}[arguments.what]
