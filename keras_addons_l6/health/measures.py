@@ -26,19 +26,23 @@ SAMPLED = 2**16
 
 
 def wide(x: Tensor) -> Tensor:
-    """The tensor in at least float32, without its gradient: half precision can't add a batch up."""
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    return ops.stop_gradient(x if dtype == "float64" else ops.cast(x, "float32"))
+    """The tensor in at least float32: half precision can't add a batch up."""
+    return x if keras.backend.standardize_dtype(x.dtype) in ("float32", "float64") else ops.cast(x, "float32")
+
+
+def observed(x: Tensor) -> Tensor:
+    """The tensor in at least float32, without its gradient."""
+    return ops.stop_gradient(wide(x))
 
 
 def finite_share(x: Tensor) -> Tensor:
     """The share of values that are neither infinite nor NaN."""
-    return ops.mean(ops.cast(ops.isfinite(x), "float32"))
+    return ops.mean(ops.cast(ops.isfinite(ops.stop_gradient(x)), "float32"))
 
 
 def values_of_activation(y: Tensor, limits: Limits) -> Tensor:
     """Mean, standard deviation and the share of saturated values of an activation's values."""
-    y = wide(y)
+    y = observed(y)
     saturated = ops.zeros((), "float32")
     if limits.can_saturate:
         tops = ops.max(y, axis=-1) if limits.over_classes else y
@@ -48,14 +52,14 @@ def values_of_activation(y: Tensor, limits: Limits) -> Tensor:
 
 def unit_range(y: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """The smallest and the largest value of each unit over the batch and all places."""
-    y = wide(y)
+    y = observed(y)
     others = tuple(a for a in range(len(y.shape)) if a != axis % len(y.shape))
     return ops.min(y, axis=others), ops.max(y, axis=others)
 
 
 def moments(x: Tensor, axis: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel over the batch and all places that a mask leaves."""
-    x = wide(x)
+    x = observed(x)
     axes = tuple(a for a in range(len(x.shape)) if a != axis % len(x.shape))
     if mask is None:
         mean = ops.mean(x, axis=axes, keepdims=True)
@@ -73,13 +77,13 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
     """The Euclidean norm of each tensor, as one vector."""
     if not tensors:
         return ops.zeros((0,), "float32")
-    return ops.cast(ops.sqrt(ops.stack([ops.sum(ops.square(wide(x))) for x in tensors])), "float32")
+    return ops.cast(ops.stack([ops.norm(wide(x)) for x in tensors]), "float32")
 
 
 def relative_difference(a: Any, b: Any) -> Tensor:
     """The root mean square of a - b over that of a, over all floating tensors of two structures."""
     pairs = [
-        (wide(x), wide(y))
+        (observed(x), observed(y))
         for x, y in zip(keras.tree.flatten(a), keras.tree.flatten(b), strict=True)
         if keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
     ]

@@ -36,7 +36,7 @@ class Packing:
         flat = keras.tree.flatten(tensors)
         self._structure = keras.tree.map_structure(lambda _: 0, tensors)
         self._shapes = [tuple(map(int, x.shape)) for x in flat]
-        return ops.concatenate([ops.cast(ops.reshape(x, (-1,)), "float32") for x in flat])
+        return ops.concatenate([_in_float32(ops.reshape(x, (-1,))) for x in flat])
 
     def opened(self, vector: Tensor) -> Any:
         """The structure that was packed, with arrays for tensors."""
@@ -44,3 +44,7 @@ class Packing:
         parts = np.split(np.asarray(ops.convert_to_numpy(vector)), ends[:-1])
         arrays = [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
         return keras.tree.pack_sequence_as(self._structure, arrays)
+
+
+def _in_float32(x: Tensor) -> Tensor:
+    return x if keras.backend.standardize_dtype(x.dtype) == "float32" else ops.cast(x, "float32")

@@ -80,7 +80,10 @@ class TestMeasures:
 
     def test_softmax_saturates_by_its_largest_value(self):
         y = np.array([[0.999, 0.001, 0.0], [0.5, 0.3, 0.2]], "float32")
-        assert array(measures.values_of_activation(y, limits_of("softmax", 0.01)))[2] == 0.5
+        assert (
+            array(measures.values_of_activation(ops.convert_to_tensor(y), limits_of("softmax", 0.01)))[2]
+            == 0.5
+        )
 
     def test_finite_share(self):
         y = np.array([1.0, np.inf, np.nan, -np.inf], "float32")
@@ -90,7 +93,10 @@ class TestMeasures:
     def test_moments_with_a_mask_leave_out_what_it_hides(self, axis):
         x = RANDOM.normal(3, 2, size=(4, 5, 5)).astype("float32")
         mask = RANDOM.uniform(size=(4, 5) if axis == -1 else (4,)) < 0.6
-        mean, variance = (array(part) for part in measures.moments(x, axis, ops.convert_to_tensor(mask)))
+        mean, variance = (
+            array(part)
+            for part in measures.moments(ops.convert_to_tensor(x), axis, ops.convert_to_tensor(mask))
+        )
         kept = np.moveaxis(x, axis, -1)[mask].reshape(-1, 5)
         np.testing.assert_allclose(mean, kept.mean(axis=0), rtol=1e-5)
         np.testing.assert_allclose(variance, kept.var(axis=0), rtol=1e-5)
