@@ -184,7 +184,7 @@ def test_counts_of_faults_and_constructions_are_not_above_what_is_there():
     """`tests/write_how_this_is_tested.py` writes them; it may have run a while ago."""
     tested = page("how_this_is_tested.md")
     faults = int(re.search(r"^\* (\d+) faults are planted", tested, re.MULTILINE)[1])
-    assert 0.9 * len(FAULTS) <= faults <= len(FAULTS)
+    assert 0.8 * len(FAULTS) <= faults <= len(FAULTS)
     assert f"* {CONSTRUCTIONS:,} constructor calls" in tested
 
 
