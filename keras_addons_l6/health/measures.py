@@ -77,7 +77,7 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
     """The Euclidean norm of each tensor, as one vector."""
     if not tensors:
         return ops.zeros((0,), "float32")
-    return ops.cast(ops.stack([ops.norm(wide(x)) for x in tensors]), "float32")
+    return ops.cast(ops.stack([ops.norm(ops.reshape(wide(x), (-1,))) for x in tensors]), "float32")
 
 
 def relative_difference(a: Any, b: Any) -> Tensor:

@@ -110,7 +110,7 @@ class TestMeasures:
         assert len(set(places // 1024)) == 512
 
     def test_norms(self):
-        a, b = RANDOM.normal(size=(3, 4)).astype("float32"), np.full(70000, 10, "float16")
+        a, b = RANDOM.normal(size=(3, 3, 2, 4)).astype("float32"), np.full(70000, 10, "float16")
         found = array(measures.norms([ops.convert_to_tensor(a), ops.convert_to_tensor(b)]))
         np.testing.assert_allclose(found, [np.linalg.norm(a), 10 * math.sqrt(70000)], rtol=1e-5)
 
