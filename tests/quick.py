@@ -7,6 +7,8 @@ run everywhere, so that a mistake in a backend's own part still shows.
 
 from typing import NamedTuple
 
+from keras_addons_l6.backends import SUPPORTED
+
 
 class Quick(NamedTuple):
     """The tests whose ids begin like this, where they run for every change, and how many of them run there anyway."""
@@ -66,9 +68,10 @@ ROWS = [
     # L-BFGS's path is the same everywhere (TestPath holds it to that); torch compiles nothing
     Quick("tests/optimizers/quasi_newton/test_problems.py", ("torch",)),
     Quick("tests/optimizers/quasi_newton/test_bfgs.py", ("torch",), one_in=3),
-    Quick(
-        "tests/optimizers/quasi_newton/test_full_batch.py::test_float32_at", ("tensorflow", "jax", "torch")
-    ),
+    Quick("tests/optimizers/quasi_newton/test_full_batch.py::test_float32_at", SUPPORTED),
+    # where programs are compiled, these are what can go wrong
+    Quick("tests/optimizers/quasi_newton/test_full_batch.py::TestSameProgram", SUPPORTED),
+    Quick("tests/optimizers/quasi_newton/test_minimize.py::TestData::test_where_the_start", SUPPORTED),
     # most of these compile a program or three, for seconds each; what they hold is said once for all backends
     Quick("tests/optimizers/quasi_newton/test_full_batch.py", ("torch",), one_in=3),
     Quick("tests/optimizers/quasi_newton/test_minimize.py", ("torch",), one_in=2),
@@ -76,7 +79,7 @@ ROWS = [
     Quick("tests/optimizers/quasi_newton/test_callbacks.py", ("torch",), one_in=3),
     Quick("tests/properties/test_optimizers.py", ("torch",), one_in=3),
     # each backend goes over H in its own way
-    Quick("tests/optimizers/quasi_newton/test_inverse_hessian.py::TestPass", ("tensorflow", "jax", "torch")),
+    Quick("tests/optimizers/quasi_newton/test_inverse_hessian.py::TestPass", SUPPORTED),
     Quick("tests/optimizers/quasi_newton/test_inverse_hessian.py", ("torch",), one_in=4),
     Quick("tests/properties/test_lbfgs_runs.py", ("torch",), one_in=5),
 ]
