@@ -20,6 +20,8 @@ CASES = {
     "groups, channels last": ((5, 6, 7, 4), {"axis": 3, "groups": 2}, "group_norm"),
     "groups, channels first": ((5, 4, 7, 6), {"axis": 1, "groups": 2}, "group_norm"),
     "instances": ((3, 9, 4), {"axis": 2, "groups": 4}, "group_norm"),
+    "layer, one axis": ((5, 6, 7, 4), {"axes": (3,)}, "layer_norm"),
+    "layer, two axes": ((5, 6, 7, 4), {"axes": (2, 3)}, "layer_norm"),
 }
 # Of the 840 elements of a tensor here: one element, part of a sample, two samples and a rest, everything.
 BLOCKS = (1, 60, 350, 10_000)
@@ -28,8 +30,7 @@ BLOCKS = (1, 60, 350, 10_000)
 def gradients(kernel, name, x, gamma, beta, settings, dy):
     x, gamma, beta = (t.clone().requires_grad_() for t in (x, gamma, beta))
     y = getattr(kernel, name)(x, gamma, beta, epsilon=1e-3, **settings)
-    extra = [] if name == "group_norm" else list(y[1])
-    y = y if name == "group_norm" else y[0]
+    y, *extra = (y[0], *y[1]) if name == "batch_norm" else (y,)
     first = torch.autograd.grad(y, (x, gamma, beta), dy, retain_graph=True)
     again = torch.autograd.grad(y, (x, gamma, beta), dy, create_graph=True)
     second = torch.autograd.grad(sum((g**2).sum() for g in again), (x, gamma))
@@ -44,7 +45,8 @@ def test_blocks_change_nothing(case, block, memory, monkeypatch):
     monkeypatch.setattr(blocks_torch, "BLOCK", block)
     rng = np.random.default_rng(0)
     x, dy = (torch.as_tensor(rng.normal(size=shape)) for _ in range(2))
-    gamma, beta = (torch.as_tensor(rng.normal(size=4)) for _ in range(2))
+    weights = [shape[a] for a in settings.get("axes", ())] or [4]
+    gamma, beta = (torch.as_tensor(rng.normal(size=weights)) for _ in range(2))
     if memory == "transposed":
         x = x.transpose(0, 1).contiguous().transpose(0, 1)
     found = gradients(native, name, x, gamma, beta, settings, dy)
