@@ -84,6 +84,14 @@ def test_lbfgs_is_counted_as_in_its_tables():
     assert said_in_readme("L-BFGS: of 45")[:4] == [ours, "", torch, optax]
 
 
+def test_a_physics_informed_loss_is_that_of_the_table():
+    (means,) = [row for row in rows(page("quasi_newton.md")) if row[0].startswith("geometric mean of losses")]
+    lbfgs, *_, broyden = (float(cell.split()[0]) for cell in means[1:])
+    assert said_in_readme("Loss of a network")[0] == f"{broyden:.0e}; with L-BFGS {lbfgs:.1f}".replace(
+        "e-0", "e-"
+    )
+
+
 def test_errors_of_normalizations_are_those_of_the_table():
     """At 1e4: the largest of ours over the backends, and Keras's on each."""
 
