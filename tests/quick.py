@@ -22,13 +22,14 @@ ROWS = [
     # in processes of their own
     Quick("tests/conformance/test_keras_own_process.py"),
     Quick("tests/conformance/", ("torch",)),
-    Quick("tests/crash/test_kill_and_resume.py", ("torch",)),
+    Quick("tests/crash/test_kill_and_resume.py"),
     Quick("tests/distribution/"),
     Quick("tests/benchmarks/test_benchmarks.py::test_part_times"),
     Quick("tests/benchmarks/test_benchmarks.py::test_wall_time"),
     Quick("tests/benchmarks/test_benchmarks.py::test_ten_million"),
     Quick("tests/benchmarks/test_benchmarks.py::test_folding_first"),
     Quick("tests/benchmarks/", ("torch",)),
+    Quick("tests/test_import.py::test_import_costs"),
     Quick("tests/test_import.py", ("torch",)),
     Quick("tests/test_command_line.py", ("torch",)),
     Quick("tests/test_docstrings.py", ("torch",)),
@@ -43,6 +44,9 @@ ROWS = [
     Quick("tests/test_snippets.py::test_long_page_runs"),
     Quick("tests/test_snippets.py::test_index_runs", ("tensorflow",)),
     Quick("tests/test_snippets.py", ("torch",)),
+    # long tables of which every second shows a mistake in a backend's part
+    Quick("tests/test_every_layer.py", ("torch",), one_in=2),
+    Quick("tests/test_every_optimizer.py", ("torch",), one_in=2),
     # what arguments, names, paths and texts decide is no backend's business
     Quick("tests/test_bad_input.py", ("torch",), one_in=10),
     Quick("tests/test_keras_private.py", ("torch",), one_in=5),
