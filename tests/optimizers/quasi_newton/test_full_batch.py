@@ -584,9 +584,10 @@ class TestSameProgram:
         x = np.linspace(-1, 1, 16)[:, None]
         layer = Scaled()
         model = keras.Sequential([keras.Input((1,)), layer, keras.layers.Dense(1)])
+        optimizer = LBFGS(gradient_tolerance=1e-4)  # the same, since another has another program anyway
         for factor in (1.0, 2.0):
             layer.factor = factor
-            model.compile(optimizer=LBFGS(gradient_tolerance=1e-4), loss="mse", **QUICK)
+            model.compile(optimizer=optimizer, loss="mse", **QUICK)
             train(model, x, 6 * x, max_iterations=30)
             assert model.get_weights()[0][0, 0] == pytest.approx(6 / factor, rel=1e-3)
 
