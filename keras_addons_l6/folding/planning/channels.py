@@ -121,7 +121,8 @@ def _keeps_constants(content: _Content, placed: Placed) -> bool:
     rank = content.channels.ndim
     scale, shift = (_on_axis(v, placed.axis, rank) for v in (placed.affine.scale, placed.affine.shift))
     c = content.constants
-    return bool((c * scale + shift == c)[content.is_constant].all())
+    with np.errstate(invalid="ignore"):  # a padding of minus infinity stays under no scale of zero
+        return bool((c * scale + shift == c)[content.is_constant].all())
 
 
 def _contents(call: Call, axis: int, size: int) -> list[_Content]:
@@ -142,11 +143,13 @@ def _contents(call: Call, axis: int, size: int) -> list[_Content]:
 
 def _content(numbered: np.ndarray, empty: np.ndarray) -> _Content | None:
     """What a call put where, from its result on the channels' numbers from 1, and on zeros; None where it mixed them."""
-    whole = np.rint(numbered)
-    constant = (empty != 0) | (whole == 0)
-    if numbered.ndim < 2 or (np.abs(numbered - whole)[~constant] > _WHOLE).any():
+    constant = numbered == empty
+    found, whole = numbered[~constant], np.rint(numbered)
+    with np.errstate(invalid="ignore"):  # infinity less infinity is no whole number either
+        is_number = (np.abs(found - whole[~constant]) <= _WHOLE) & (found >= 1 - _WHOLE)
+    if numbered.ndim < 2 or not is_number.all() or empty[~constant].any():
         return None
-    return _Content(np.where(constant, -1, whole - 1).astype(int), np.where(constant, empty, 0.0))
+    return _Content(np.where(constant, 0, whole).astype(int) - 1, np.where(constant, empty, 0.0))
 
 
 def _run(call: Call, x: np.ndarray) -> list[np.ndarray]:
