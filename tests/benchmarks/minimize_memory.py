@@ -5,13 +5,12 @@ point, its gradient, the direction and the trial, of n float32 numbers each. A s
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 from keras import ops
 
 from keras_addons_l6 import minimize
-from tests.benchmarks.memory import process_bytes
+from tests.benchmarks.memory import process_bytes, start_peak_afresh
 
 VECTORS = 2 * 10 + 4
 
@@ -26,7 +25,7 @@ def growth(n: int) -> float:
     minimize(fun, ops.zeros((1000,)), **endless)
     start = ops.convert_to_tensor(np.linspace(0, 1, n, dtype="float32"))
     before = process_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: start the peak afresh
+    start_peak_afresh()
     minimize(fun, start, **endless)
     return (process_bytes("VmHWM") - before) / (4 * n * VECTORS)
 

@@ -334,6 +334,13 @@ def test_one_scale_for_each_channel():
     assert row.error < 1e-6
 
 
+@pytest.mark.parametrize(("times", "refused"), [(11, False), (21, True)])
+def test_a_right_fold_may_come_to_some_times_the_noise(times, refused):
+    expected = np.random.default_rng(0).normal(size=(64, 1))
+    row = judge("x", "x", measure(expected, expected + times * 1e-4, 1), 1e-6, noise=np.array([1e-4]))
+    assert (row.refused, row.seen) == (refused, True)
+
+
 def test_no_tolerance_beyond_the_limit_is_taken():
     expected = np.random.default_rng(0).normal(size=(64, 1))
     loud = judge("x", "x", measure(expected, 1.2 * expected, 1), 1e-6, noise=np.array([10.0]))

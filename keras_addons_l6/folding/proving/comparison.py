@@ -17,8 +17,8 @@ __all__ = ["LIMIT", "NOISE_MULTIPLE", "Comparison", "Measured", "judge", "measur
 
 # Of the spread. A tolerance past it would let a kernel pass that is 5% off, so it is never taken unasked.
 LIMIT = 0.05
-# The folded model is one more sample of the noise that one or two measurements estimate, all of which use the same
-# algorithms; folded weights may get others. 10.6 times was seen (BASNet on TensorFlow), 2.3 in the rest of the table.
+# The folded model is one more sample of the noise that one or two measurements estimate. In docs/folding_measured.md's table
+# of backbones a right fold came to 10.6 times (BASNet on TensorFlow), the others' largest errors to 2.3 times at most.
 NOISE_MULTIPLE = 20.0
 # numbers in a channel: with fewer their standard deviation may be small by chance
 _FEW = 16
