@@ -1,58 +1,84 @@
-"""Measures everything and puts the tables into docs/benchmarks.md.
+"""Measures, keeps the numbers in docs/benchmarks.json, and makes the pages and the figure from them.
 
-`python -m tests.benchmarks [--quick] [--backends ...]`. Every part runs in a process of its own on each
-backend, one after the other; small work in several: where a program's buffers come to lie makes it faster or
-slower by a tenth, at times by half, in all of a process's runs. `--quick` tries the whole way on tiny sizes and
-prints instead of writing.
+`python -m tests.benchmarks` measures every backend, `python -m tests.benchmarks jax` one or some; what was
+measured of the others before stays. A backend's numbers are kept as soon as they are complete, so a run that is
+interrupted goes on with the backends that are left. `python -m tests.benchmarks page` measures nothing and makes the
+pages anew. `--quick` tries the whole way on tiny sizes and prints instead of writing.
+
+Every part runs in a process of its own on each backend, one after the other; a millisecond's work in several: where
+a program's buffers come to lie makes it faster or slower by a tenth, at times by half, in all of a process's runs.
 """
 
 import argparse
+import datetime
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from tests.benchmarks import report
-from tests.benchmarks.rows import Row, median_of
+from tests.benchmarks import figure, report, summary
+from tests.benchmarks.results import BACKENDS, Measured, as_row, load, save
+from tests.benchmarks.rows import KERAS, OURS, Row, median_of
 from tests.benchmarks.timing import THREADS
 
-BACKENDS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "torch"}
-PARTS = {
-    "optimizers": "One optimizer step",
-    "growth": "How an Adam step grows with the parameters",
-    "variables": "How an Adam step grows with the variables",
-    "layers": "Layers",
-    "batches": "How BatchNorm grows with the batch",
-    "train_steps": "A train step inside `fit`",
-}
-PROCESSES = {"growth": 5, "variables": 5, "layers": 5, "batches": 5}  # else one
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-CHART = PAGE.with_name("benchmarks.svg")
-
-Results = dict[str, dict[str, list[Row]]]  # backend -> part -> rows
+PROCESSES = {"layers": 3, "variables": 3}  # else one
+DOCS = Path(__file__).parents[2] / "docs"
+ONLY_PAGES = "page"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     options = _options(arguments)
-    conditions = f"{report.machine()} {report.load()}"
-    results: Results = {b: {p: measure(b, p, options.quick) for p in PARTS} for b in options.backends}
-    peaks = {b: {who: _peak(b, who, options.quick) for who in ("ours", "Keras")} for b in options.backends}
-    content = "\n\n".join([conditions, *(tables(b, results[b]) for b in results), _memory_table(peaks)])
-    if options.quick:
-        print(content)
-    else:
-        PAGE.write_text(report.replace(PAGE.read_text(), "measured", content))
-        _draw(results, CHART)
+    wanted = [name for name in options.what if name != ONLY_PAGES] if options.what else list(BACKENDS)
+    for backend in wanted:
+        measured = measure_backend(backend, options.quick)
+        if options.quick:
+            print(report.tables({backend: measured}))
+        else:
+            save({**load(DOCS / "benchmarks.json"), backend: measured}, DOCS / "benchmarks.json")
+    if not options.quick:
+        write_pages(DOCS)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "what", nargs="*", choices=[*BACKENDS, ONLY_PAGES], help="backends, or the pages alone"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, printed")
-    parser.add_argument("--backends", nargs="+", choices=list(BACKENDS), default=list(BACKENDS))
     return parser.parse_args(arguments)
+
+
+def write_pages(docs: Path) -> None:
+    """Make both pages and the figure from what is kept beside them."""
+    results = load(docs / "benchmarks.json")
+    page = docs / "benchmarks.md"
+    text = report.replace(
+        page.read_text(), "summary", f"{summary.sentences(results)}\n\n{summary.table(results)}"
+    )
+    text = report.replace(text, "figure", f"![{figure.alternative(results)}](benchmarks.svg)")
+    text = report.replace(text, "slower", f"{summary.counts(results)}\n\n{summary.slower(results)}")
+    text = report.replace(text, "machine", summary.measured_on(results))
+    tables = docs / "benchmarks_tables.md"
+    tables_text = report.replace(tables.read_text(), "measured", report.tables(results))
+    figure.draw(results, docs / "benchmarks.svg")
+    page.write_text(text)
+    tables.write_text(tables_text)
+
+
+def measure_backend(backend: str, quick: bool) -> Measured:
+    """Every part of one backend."""
+    start, load_at_start = time.monotonic(), os.getloadavg()[0]
+    parts = {part: measure(backend, part, quick) for part in report.TITLES}
+    memory = {who: _peak(backend, who, quick) for who in (OURS, KERAS)}
+    minutes = round((time.monotonic() - start) / 60, 1)
+    today = datetime.date.today().isoformat()
+    return Measured(report.machine(), today, round(load_at_start, 1), minutes, parts, memory)
 
 
 def measure(backend: str, part: str, quick: bool) -> list[Row]:
@@ -62,11 +88,13 @@ def measure(backend: str, part: str, quick: bool) -> list[Row]:
 
 def _measure(backend: str, part: str, quick: bool) -> list[Row]:
     """Rows of one part, measured in a process of its own."""
-    print(f"{backend}: {part}", file=sys.stderr, flush=True)
+    start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
         _python(backend, "part", part, str(file), quick=quick)
-        return [Row(**row) for row in json.loads(file.read_text())]
+        rows = [as_row(stored) for stored in json.loads(file.read_text())]
+    print(f"{backend}: {part}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    return rows
 
 
 def _peak(backend: str, who: str, quick: bool) -> int:
@@ -89,36 +117,10 @@ def _python(backend: str, module: str, *arguments: str, quick: bool) -> str:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "OMP_NUM_THREADS": str(THREADS),
     }
-    done = subprocess.run(command, env=environment, cwd=PAGE.parents[1], capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, cwd=DOCS.parent, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed on {backend}:\n{done.stderr}")
     return done.stdout
-
-
-def tables(backend: str, parts: dict[str, list[Row]]) -> str:
-    """A backend's parts in Markdown."""
-    sections = (f"### {PARTS[part]}\n\n{report.table(rows)}" for part, rows in parts.items())
-    return "\n\n".join([f"## {BACKENDS[backend]}", *sections])
-
-
-def _memory_table(peaks: dict[str, dict[str, int]]) -> str:
-    lines = [
-        "## Memory of one Adam step over ResNet-50's variables",
-        "",
-        "| backend | ours, MiB | Keras, MiB |",
-    ]
-    lines.append("|---|---:|---:|")
-    for backend, by_who in peaks.items():
-        lines.append(
-            f"| {BACKENDS[backend]} | " + " | ".join(f"{b / 2**20:.0f}" for b in by_who.values()) + " |"
-        )
-    return "\n".join(lines)
-
-
-def _draw(results: Results, path: Path) -> None:
-    growth = {BACKENDS[b]: parts["growth"] for b, parts in results.items()}
-    batches = {BACKENDS[b]: parts["batches"] for b, parts in results.items()}
-    report.chart(growth, batches, path)
 
 
 if __name__ == "__main__":

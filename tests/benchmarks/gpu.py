@@ -1,17 +1,21 @@
 """Runs the layers' and optimizers' tests and the benchmarks on a CUDA device, for JAX and torch.
 
 `python -m tests.benchmarks.gpu [--quick]` puts the tables, with the chip's name and the day, into
-docs/benchmarks.md; with `--quick` it prints tables of tiny sizes. Where a backend sees no device it says so,
+docs/benchmarks_tables.md; with `--quick` it prints tables of tiny sizes. Where a backend sees no device it says so,
 leaves the page alone and, with `--quick`, tries the way on the CPU.
 """
 
 import argparse
+import datetime
 import os
 import subprocess
 import sys
 
 from tests.benchmarks import report
-from tests.benchmarks.__main__ import PAGE, measure, tables
+from tests.benchmarks.__main__ import DOCS, measure
+from tests.benchmarks.results import BACKENDS
+
+PAGE = DOCS / "benchmarks_tables.md"
 
 PROBES = {
     "jax": "import jax; print([d.device_kind for d in jax.devices() if d.platform == 'gpu'][0])",
@@ -19,7 +23,7 @@ PROBES = {
 }
 CONFORMANCE = ["tests/backends", "tests/layers", "tests/test_every_layer.py", "tests/test_every_optimizer.py"]
 NO_CHIP = "no CUDA device is visible, so nothing is measured on one"
-PARTS = ("optimizers", "growth", "layers", "train_steps")
+PARTS = ("optimizers", "growth", "layers", "large_layers", "train_steps")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     sections = [
         f"On {chip or 'the CPU'}.\n\n{_section(backend, quick)}" for backend, chip in measured.items()
     ]
-    content = "\n\n".join([report.machine(), *sections])
+    conditions = f"{report.machine()}. Measured on {datetime.date.today().isoformat()}."
+    content = "\n\n".join([conditions, *sections])
     if quick:
         print(content)
     elif sections:
@@ -65,7 +70,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _section(backend: str, quick: bool) -> str:
-    return tables(backend, {part: measure(backend, part, quick) for part in PARTS})
+    measured = {part: measure(backend, part, quick) for part in PARTS}
+    return f"## {BACKENDS[backend]}\n\n{report.parts(measured)}"
 
 
 if __name__ == "__main__":

@@ -1,30 +1,62 @@
-"""Turns measured rows into Markdown tables and a chart, and puts them between the markers of a page."""
+"""Turns measured rows into Markdown tables, and puts them between the markers of a page."""
 
-import datetime
 import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tests.benchmarks.results import BACKENDS, Measured, Results
 from tests.benchmarks.rows import KERAS, OURS, Row
 
 PACKAGES = ("keras", "jax", "tensorflow", "torch", "optax", "numpy")
+TITLES = {
+    "optimizers": "One optimizer step",
+    "growth": "How an Adam step grows with the parameters",
+    "variables": "How an Adam step grows with the variables",
+    "layers": "Layers",
+    "large_layers": "Layers over large images",
+    "batches": "How BatchNorm grows with the batch",
+    "train_steps": "A train step inside `fit`",
+}
 
 
 def machine() -> str:
-    """Processor, cores, load, versions and the day."""
+    """Processor, cores and versions."""
     versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)))
     return (
         f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}; "
-        f"{versions}. Measured on {datetime.date.today():%d %B %Y}."
+        f"{versions}"
     )
 
 
-def load() -> str:
-    """How busy the machine is with other work; ask before starting any."""
-    return f"Other work on the machine at the start: {os.getloadavg()[0]:.1f} processes on average."
+def tables(results: Results) -> str:
+    """Everything that was measured, backend after backend."""
+    sections = [
+        f"## {BACKENDS[b]}\n\n{_conditions(results[b])}\n\n{parts(results[b].parts)}" for b in results
+    ]
+    return "\n\n".join([*sections, _memory_table(results)])
+
+
+def parts(rows: Mapping[str, Sequence[Row]]) -> str:
+    """A backend's parts in Markdown."""
+    return "\n\n".join(f"### {TITLES[part]}\n\n{table(rows[part])}" for part in rows)
+
+
+def _conditions(measured: Measured) -> str:
+    return (
+        f"{measured.machine}. Measured on {measured.day}, in {measured.minutes:.0f} minutes. "
+        f"Other work on the machine at the start: {measured.load:.1f} processes on average."
+    )
+
+
+def _memory_table(results: Results) -> str:
+    lines = ["| backend | ours, MiB | Keras, MiB |", "|---|---:|---:|"]
+    for backend, measured in results.items():
+        cells = (f"{measured.memory[who] / 2**20:.0f}" for who in (OURS, KERAS))
+        lines.append(f"| {BACKENDS[backend]} | " + " | ".join(cells) + " |")
+    return "\n".join(["## Memory of one Adam step over ResNet-50's variables", "", *lines])
 
 
 def _version(package: str) -> str | None:
@@ -88,32 +120,3 @@ def replace(page: str, marker: str, content: str) -> str:
         raise ValueError(f"The page must have {start} and {end} once each, in lines of their own.")
     before, rest = page.split(start)
     return f"{before}{start}\n\n{content.strip()}\n\n{end}{rest.split(end)[1]}"
-
-
-def chart(growth: dict[str, Sequence[Row]], batches: dict[str, Sequence[Row]], path: Path) -> None:
-    """Draw step time against parameters, and layer time against the batch, one column a backend."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(
-        2, len(growth), figsize=(4.2 * len(growth), 7), squeeze=False, layout="constrained"
-    )
-    for column, backend in enumerate(growth):
-        _curves(axes[0, column], growth[backend], r"(\S+) in", f"{backend}: one Adam step", "parameters")
-        both_ways = [row for row in batches[backend] if row.subject.endswith("forward+backward")]
-        _curves(axes[1, column], both_ways, r"\((\d+),", f"{backend}: BatchNorm, both ways", "batch size")
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
-
-
-def _curves(axes: object, rows: Sequence[Row], number: str, title: str, label: str) -> None:
-    rows = [row for row in rows if row.mode == rows[0].mode]
-    sizes = [float(re.search(number, row.subject).group(1)) for row in rows]
-    for name in rows[0].seconds:
-        axes.plot(sizes, [1e3 * row.seconds[name] for row in rows], marker="o", label=name)
-    if rows[0].floor is not None:
-        axes.plot(sizes, [1e3 * row.floor for row in rows], "k--", label="memory traffic")
-    axes.set(xscale="log", yscale="log", xlabel=label, ylabel="ms", title=title)
-    axes.legend(fontsize="small")

@@ -18,10 +18,21 @@ class Row(NamedTuple):
     errors: Mapping[str, float] = MappingProxyType({})  # of the contenders that fail the numeric tests
     resolution: float = 0.0  # seconds; a time that is no longer is not told from none
 
+    def accurate_peers(self) -> list[str]:
+        """The contenders beside ours that pass the numeric tests."""
+        return [name for name in self.seconds if name != OURS and name not in self.errors]
+
     def fastest_peer(self) -> float | None:
-        """Time of the fastest contender beside ours that passes the numeric tests."""
-        peers = [s for name, s in self.seconds.items() if name != OURS and name not in self.errors]
-        return min(peers, default=None)
+        """Time of the fastest of them."""
+        return min((self.seconds[name] for name in self.accurate_peers()), default=None)
+
+    def fastest(self) -> str | None:
+        """The fastest contender that passes the numeric tests, ours among them."""
+        return min(
+            (name for name in self.seconds if name not in self.errors),
+            key=self.seconds.__getitem__,
+            default=None,
+        )
 
 
 def median_of(runs: Sequence[Sequence[Row]]) -> list[Row]:

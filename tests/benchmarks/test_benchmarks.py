@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from tests.benchmarks import (
+    __main__,
+    figure,
     fold_then_quantize,
     gpu,
     layers,
@@ -20,10 +22,11 @@ from tests.benchmarks import (
     methods,
     quasi_newton_pinn,
     report,
+    results,
     shapes,
+    summary,
     timing,
 )
-from tests.benchmarks.__main__ import PARTS
 from tests.benchmarks.part import FULL_PARTS, QUICK_PARTS
 from tests.benchmarks.rows import KERAS, OURS, Row, median_of
 
@@ -46,7 +49,7 @@ def run(*arguments):
 @pytest.mark.parametrize("part", ["optimizers", "layers", "train_steps"])
 def test_part_times_ours_beside_keras(part, tmp_path):
     run("tests.benchmarks.part", part, str(tmp_path / "rows.json"), "--quick")
-    rows = [Row(**row) for row in json.loads((tmp_path / "rows.json").read_text())]
+    rows = [results.as_row(row) for row in json.loads((tmp_path / "rows.json").read_text())]
     assert rows
     for row in rows:
         assert row.seconds[OURS] > 0
@@ -96,7 +99,7 @@ def test_memory_is_measured():
 
 
 def test_every_part_has_a_title_and_a_quick_way():
-    assert set(PARTS) == set(FULL_PARTS) == set(QUICK_PARTS)
+    assert set(report.TITLES) == set(FULL_PARTS) == set(QUICK_PARTS)
 
 
 def test_resnet50_shapes_are_those_of_the_application():
@@ -212,17 +215,159 @@ def test_with_a_gpu_its_name_stands_over_the_tables(monkeypatch, tmp_path):
     assert "| train_steps | jit | 1e+03 |" in gpu.PAGE.read_text()
 
 
-def test_chart_is_drawn(tmp_path):
-    growth = [
-        Row(f"Adam, 1e+0{n} in 10", "jit", {OURS: n * 1e-3, KERAS: n * 2e-3}, floor=1e-3) for n in (4, 5)
-    ]
-    batches = [
-        Row(f"BatchNorm, ({n},56,56,64), {direction}", "jit", {OURS: n * 1e-3})
-        for n in (1, 4)
-        for direction in ("forward", "forward+backward")
-    ]
-    report.chart({"JAX": growth}, {"JAX": batches}, tmp_path / "chart.svg")
-    assert (tmp_path / "chart.svg").stat().st_size > 1000
+def measured_everywhere(**changed):
+    """What the summary wants, of every backend: ours 2 ms, Keras's 3, the backend's own 1; `changed` replaces by subject."""
+
+    def row(backend, work):
+        mode = summary.IN_FIT if work.part == "train_steps" else summary.MODES[backend]
+        row = Row(work.begins + work.ends, mode, {OURS: 2e-3, KERAS: 3e-3, "own": 1e-3}, floor=1e-3)
+        return changed[work.label](row) if work.label in changed else row
+
+    def parts(backend):
+        return {part: [row(backend, w) for w in summary.WORKS if w.part == part] for part in report.TITLES}
+
+    return {
+        backend: results.Measured(
+            "A machine", "2026-11-30", 0.1, 5.0, parts(backend), {OURS: 0, KERAS: 2**20}
+        )
+        for backend in results.BACKENDS
+    }
+
+
+def test_the_summary_marks_the_fastest_and_what_fails():
+    fails = Row("norm", "jit", {OURS: 2e-3, KERAS: 3.0e-3, "own": 1e-3}, errors={"own": math.nan})
+    assert summary.fastest(fails) == {OURS}
+    assert summary.fastest(fails._replace(errors={OURS: 1e-3, "own": 1e-3})) == {KERAS}
+    assert summary.fastest(fails._replace(errors=dict.fromkeys(fails.seconds, 1e-3))) == set()
+    assert summary.fastest(fails._replace(errors={})) == {"own"}
+    assert summary.fastest(Row("a step", "jit", {OURS: 1.05, KERAS: 1.0, "own": 1.06})) == {OURS, KERAS}
+    assert not summary.faster(fails, fails.accurate_peers())
+    assert summary.faster(fails, ["own"])
+    measured = measured_everywhere(BatchNorm=lambda row: row._replace(errors={"own": 5e-3}))
+    table = summary.table(measured)
+    (line,) = (line for line in table.splitlines() if line.startswith("| BatchNorm"))
+    assert line.count("**2.0**<br>Keras 3.0<br>own 1.0 †") == 3
+    assert table.count("2.0<br>Keras 3.0<br>own **1.0**") == 3 * (len(summary.WORKS) - 1)
+    sentences = summary.sentences(measured)
+    assert (
+        sentences.count("JAX ours 2.0, Keras 3.0, own 1.0;") == sum(work.told for work in summary.WORKS) - 1
+    )
+    assert sentences.count("JAX ours 2.0, Keras 3.0, own 1.0 (inaccurate: own);") == 1
+
+
+def test_the_summary_names_a_row_that_is_missing():
+    measured = measured_everywhere()
+    measured["torch"].parts["optimizers"].pop(0)
+    with pytest.raises(
+        LookupError, match=r"'Adam, ResNet-50,' of torch's part 'optimizers'.*benchmarks torch"
+    ):
+        summary.table(measured)
+    del measured["jax"]
+    with pytest.raises(LookupError, match=r"benchmarks jax"):
+        summary.table(measured)
+
+
+def test_what_is_faster_is_told_with_the_largest_ratio_of_its_kind():
+    def rows(backend):
+        return measured_everywhere()[backend]._replace(
+            parts={
+                "layers": [
+                    Row("SELU, (2,3), forward", "jit", {OURS: 3.0, KERAS: 2.0}),
+                    Row("SELU, (2,4), forward", "jit", {OURS: 4.0, KERAS: 2.0}),
+                    Row(
+                        "SELU, (2,5), forward", "jit", {OURS: 9.0, KERAS: 2.0}, resolution=9.0
+                    ),  # not told from none
+                    Row("Norm, (2,3), forward", "jit", {OURS: 3.0, KERAS: 2.0}, errors={KERAS: 1.0}),
+                ],
+                "optimizers": [Row("Adam, ResNet-50, 3 M in 2", "jit", {OURS: 1.09, "own": 1.0})],
+            }
+        )
+
+    measured = {"jax": rows("jax")}
+    assert summary.slower(measured) == (
+        "* **JAX**: SELU forward 2.0. Failing the accuracy test: Norm forward 1.5."
+    )
+    # of four rows beside Keras the first two and the last; the last has nobody accurate beside it, Adam has
+    assert summary.counts(measured).startswith("In 1 of 4 rows beside Keras")
+    assert "in 2 of 4 at most" in summary.counts(measured)
+
+
+def test_measured_numbers_are_kept_as_they_are(tmp_path):
+    measured = measured_everywhere(GroupNorm=lambda row: row._replace(errors={KERAS: 2e-3, "own": 3.0}))
+    results.save(measured, tmp_path / "kept.json")
+    assert results.load(tmp_path / "kept.json") == measured
+    assert results.load(tmp_path / "none.json") == {}
+    overflowed = Row("norm", "jit", {OURS: 1.23456e-3}, errors={KERAS: math.nan})
+    back = results.as_row(json.loads(json.dumps(results.as_dict(overflowed), allow_nan=False)))
+    assert math.isnan(back.errors[KERAS])
+    assert back.seconds == {OURS: 1.235e-3}
+
+
+def test_one_backend_is_measured_anew_and_the_pages_are_made_of_all(monkeypatch, tmp_path):
+    for page in ("benchmarks.md", "benchmarks_tables.md"):
+        (tmp_path / page).write_text((__main__.DOCS / page).read_text())
+    monkeypatch.setattr(__main__, "DOCS", tmp_path)
+    results.save(measured_everywhere(), tmp_path / "benchmarks.json")
+    monkeypatch.setattr(
+        __main__, "measure_backend", lambda b, quick: measured_everywhere()[b]._replace(day="2027-01-02")
+    )
+    __main__.main(["torch"])
+    days = {backend: m.day for backend, m in results.load(tmp_path / "benchmarks.json").items()}
+    assert days == {"jax": "2026-11-30", "tensorflow": "2026-11-30", "torch": "2027-01-02"}
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert "torch: measured with A machine on 2 January 2027." in page
+    assert "JAX: measured with A machine on 30 November 2026." in page
+    assert (
+        "| Adam, ResNet-50, | jit | 2 | 3 | 1 | 2.00 | 0.67 |"
+        in (tmp_path / "benchmarks_tables.md").read_text()
+    )
+    assert "| torch | 0 | 1 |" in (tmp_path / "benchmarks_tables.md").read_text()
+    monkeypatch.setattr(__main__, "measure_backend", None)
+    (tmp_path / "benchmarks.svg").unlink()
+    __main__.main(["page"])
+    assert (tmp_path / "benchmarks.md").read_text() == page
+    assert (tmp_path / "benchmarks.svg").stat().st_size > 1000
+
+
+def test_the_pages_are_those_of_the_numbers_that_are_kept():
+    kept = results.load(__main__.DOCS / "benchmarks.json")
+    page = (__main__.DOCS / "benchmarks.md").read_text()
+    assert summary.table(kept) in page
+    assert summary.slower(kept) in page
+    assert figure.alternative(kept) in page
+    assert report.tables(kept) in (__main__.DOCS / "benchmarks_tables.md").read_text()
+
+
+def test_a_bar_of_a_kernel_that_fails_is_hatched_and_says_so(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(figure, "_bar", lambda ax, y, kind, row, peer: drawn.append((kind, row, peer)))
+    figure.draw(measured_everywhere(), tmp_path / "figure.svg")
+    assert len(drawn) == 3 * 3 * sum(bool(work.label) for work in summary.WORKS)
+    monkeypatch.undo()
+    fails = Row(
+        "norm", "jit", {OURS: 2e-3, KERAS: 1e-3, "own": 2e-4, "safe": 4e-3}, errors={KERAS: 1e-2, "own": 1.0}
+    )
+    assert figure._bars(fails) == {OURS: OURS, KERAS: KERAS, figure.OTHER: "safe"}
+    ax = Axes()
+    figure._bar(ax, 0.0, KERAS, fails, KERAS)
+    assert ax.drawn[0]["hatch"]
+    assert ax.drawn[1] == "1.0 ms, inaccurate"
+    figure._bar(ax, 0.0, OURS, fails, OURS)
+    assert "hatch" not in ax.drawn[2]
+    assert ax.drawn[3] == "2.0 ms"
+
+
+class Axes:
+    """Notes what is drawn."""
+
+    def __init__(self):
+        self.drawn = []
+
+    def barh(self, y, width, height, **look):
+        self.drawn.append(look)
+
+    def text(self, x, y, said, **look):
+        self.drawn.append(said)
 
 
 def test_folding_first_leaves_no_batch_norm_to_a_quantized_network():
