@@ -8,6 +8,7 @@ from keras import ops
 from keras_addons_l6.backends import layers as kernels
 from keras_addons_l6.backends import native
 from keras_addons_l6.backends.portable import layers as portable
+from tests.backends.operations import EPSILON as GROUP_EPSILON
 from tests.backends.operations import activations, inference, norms
 from tests.layers.derivatives import backend_gradient, in_one_piece
 
@@ -36,6 +37,21 @@ def output_and_gradients(implementation, operation, cotangent, arrays):
     return in_one_piece(both)(*arrays)
 
 
+def smallest_deviation(operation, x):
+    """Of groups of two values, where one is small by chance: their gradient is what parts over the deviation leave.
+
+    Half precision is rounded once, from float32, which hides it.
+    """
+    if (
+        operation.kernel != "group_norm"
+        or len(x.shape) > 2
+        or "16" in keras.backend.standardize_dtype(x.dtype)
+    ):
+        return 1.0
+    pairs = ops.convert_to_numpy(x).reshape(-1, 2)
+    return min(1.0, np.sqrt(pairs.var(axis=1).min() + GROUP_EPSILON))
+
+
 def test_every_backend_has_native_kernels():
     assert native_operations()
 
@@ -59,6 +75,7 @@ def test_native_kernel_equals_the_portable_one(float64, operation, shape, dtype,
         a, b = (ops.convert_to_numpy(ops.cast(t, "float64")) for t in (a, b))
         # up to 75 terms summed and half a dozen roundings in the dtype; parameters' gradients sum all of x
         tolerance = 32 * EPSILON[dtype] * max(1.0, np.abs(b).max(), offset if dtype == "float64" else 1.0)
+        tolerance /= smallest_deviation(operation, x)
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
 
 
