@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tests.benchmarks import layers, optimizer_step, results, shapes, train_step
+from tests.benchmarks import layers, methods, optimizer_step, results, shapes, train_step
 from tests.benchmarks.rows import Row
 from tests.benchmarks.timing import QUICK, Effort
 
@@ -17,6 +17,7 @@ GROWTH = [(10**4, 10), (10**5, 10), (10**6, 10), (10**7, 10), (10**8, 10)]
 VARIABLES = [(10**6, 10), (10**6, 100), (10**6, 1000)]
 BATCHES = [(batch, 56, 56, 64) for batch in (1, 4, 64)]  # 16 is among the layers'
 SMALL = [(2, 4, 4, 8)]
+EFFORT_OF_LAYERS = Effort(least=5, seconds=0.4)
 TINY = {"small": train_step.Training("Adam", train_step.small, train_step.small)}
 
 FULL_PARTS: dict[str, Callable[[], Iterable[Row]]] = {
@@ -26,19 +27,24 @@ FULL_PARTS: dict[str, Callable[[], Iterable[Row]]] = {
     "growth": lambda: optimizer_step.growth_rows(GROWTH, Effort(least=5, seconds=0.6)),
     "variables": lambda: optimizer_step.growth_rows(VARIABLES, Effort(least=5, seconds=0.6)),
     "layers": lambda: itertools.chain(
-        layers.rows(layers.SHAPES[:-1], Effort(seconds=0.5)),
-        layers.rows([layers.TRANSFORMER], Effort(seconds=0.5), ["LayerNorm"]),
+        layers.rows(layers.SHAPES, EFFORT_OF_LAYERS),
+        layers.rows([layers.TRANSFORMER], EFFORT_OF_LAYERS, ["LayerNorm"]),
+        layers.rows(layers.SHAPES[:1], EFFORT_OF_LAYERS, ["Swish, beta trained"]),
     ),
-    "large_layers": lambda: layers.rows(layers.SHAPES[-1:], Effort(least=5, seconds=0.5)),
-    "batches": lambda: layers.rows(BATCHES, Effort(least=5, seconds=0.5), ["BatchNorm"]),
+    "large_layers": lambda: itertools.chain(
+        layers.rows([layers.LARGE_IMAGES], EFFORT_OF_LAYERS),
+        layers.rows([layers.TRANSFORMER], EFFORT_OF_LAYERS, layers.BUT_LAYER_NORM),
+        layers.mixed_rows(EFFORT_OF_LAYERS),
+    ),
+    "batches": lambda: layers.rows(BATCHES, EFFORT_OF_LAYERS, ["BatchNorm"]),
     "train_steps": lambda: train_step.rows(train_step.TRAININGS, Effort(least=7, seconds=5.0)),
 }
 QUICK_PARTS: dict[str, Callable[[], Iterable[Row]]] = {
     "optimizers": lambda: optimizer_step.network_rows({"small": [(3, 4), (4,)]}, QUICK),
     "growth": lambda: optimizer_step.growth_rows([(10, 2), (100, 2)], QUICK),
     "variables": lambda: optimizer_step.growth_rows([(100, 2), (100, 10)], QUICK),
-    "layers": lambda: layers.rows(SMALL, QUICK),
-    "large_layers": lambda: layers.rows(SMALL, QUICK, ["BatchNorm"]),
+    "layers": lambda: layers.rows(SMALL, QUICK, list(methods.OUR_LAYERS)),
+    "large_layers": lambda: layers.rows(SMALL, QUICK, ["SELU", "LayerNorm"], layers.MIXED[1]),
     "batches": lambda: layers.rows([(1, 4, 4, 8), (2, 4, 4, 8)], QUICK, ["BatchNorm"]),
     "train_steps": lambda: train_step.rows(TINY, QUICK),
 }

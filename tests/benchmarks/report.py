@@ -16,7 +16,7 @@ TITLES = {
     "growth": "How an Adam step grows with the parameters",
     "variables": "How an Adam step grows with the variables",
     "layers": "Layers",
-    "large_layers": "Layers over large images",
+    "large_layers": "Layers over large inputs, and in mixed precision",
     "batches": "How BatchNorm grows with the batch",
     "train_steps": "A train step inside `fit`",
 }
