@@ -216,9 +216,9 @@ def batch_norm(
     z = tf.cast(x, portable.statistics_dtype(x.dtype))
     axes = portable.other_axes(z, axis)
     shift = portable.batch_shift(z, axis, average)
-    weights = (portable.along(w, axis, z) for w in (gamma, beta))
-    y, *moments = _normalized(z, *weights, shift, axes=axes, epsilon=epsilon)
-    return tf.cast(y, x.dtype), portable.statistics(shift, *moments, portable.size_over(z, axes))
+    gamma, beta = portable.along(gamma, axis, z), portable.along(beta, axis, z)
+    y, mean, variance = _normalized(z, gamma, beta, shift, axes=axes, epsilon=epsilon)
+    return tf.cast(y, x.dtype), portable.statistics(shift, mean, variance, portable.size_over(z, axes))
 
 
 def group_norm(
@@ -232,8 +232,8 @@ def group_norm(
     z = tf.cast(x, portable.statistics_dtype(x.dtype))
     axes = portable.spatial_axes(z, axis)
     shift = portable.group_shift(z, groups, axis, average)
-    weights = (portable.along(w, axis, z) for w in (gamma, beta))
-    y, *_ = _normalized(z, *weights, shift, axes=axes, epsilon=epsilon, over_group=over_group)
+    gamma, beta = portable.along(gamma, axis, z), portable.along(beta, axis, z)
+    y, *_ = _normalized(z, gamma, beta, shift, axes=axes, epsilon=epsilon, over_group=over_group)
     return tf.cast(y, x.dtype)
 
 
