@@ -33,6 +33,7 @@ __all__ = [
     "direct_sublayers",
     "gradient_accumulators",
     "has_operation",
+    "held",
     "in_stateless_scope",
     "input_structure",
     "is_activation",
@@ -527,6 +528,11 @@ def converts_inputs(layer: keras.Layer) -> bool:
 def is_cast(variable: keras.Variable) -> bool:
     """Whether a layer in mixed precision sees a variable in half; the argument `autocast` is kept under no public name."""
     return bool(_of(variable, "_autocast"))
+
+
+def held(variable: keras.Variable) -> Any:
+    """The backend's own variable; `value` asks for three scopes first, which on torch takes longer than a small one's step."""
+    return _of(variable, "_value")
 
 
 @functools.cache

@@ -293,6 +293,7 @@ ON_INSTANCES = [
     (OPTIMIZER, "_iterations", lambda: keras_private.step_count(LBFGS())),
     (OPTIMIZER, "_learning_rate", lambda: keras_private.rate_variables(Adam())),
     (OPTIMIZER, "_accumulated_gradients", accumulating),
+    (keras.Variable, "_value", lambda: keras_private.held(keras.Variable([1.0]))),
     (OPTIMIZER, "_model_variables_moving_average", averaging),
     (
         keras.Layer,

@@ -11,6 +11,7 @@ from keras_addons_l6.backends.portable import rules as portable
 from keras_addons_l6.backends.portable.rules import Rule, Update
 from keras_addons_l6.keras_private import (
     AllVariablesOptimizer,
+    held,
     in_stateless_scope,
     moving_averages,
     schedule_of,
@@ -167,7 +168,7 @@ class FirstOrder(LoadsSavedState, AllVariablesOptimizer):
             updates = [Update(g, x, self._slots_of(x), self._is_decayed(x)) for g, x in pairs]
             # In a stateless scope nothing may be changed in place: the values are the caller's.
             step = portable.step if in_stateless_scope() else rules.step
-            step(_rule_of(type(self)), updates, self.coefficients(a, t), decay, self.assign)
+            step(_rule_of(type(self)), updates, self.coefficients(a, t), decay, self.assign, held)
 
     def _slots_of(self, variable: Any) -> list[Any]:
         index = self._index(variable)

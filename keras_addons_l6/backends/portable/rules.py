@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 Assign = Callable[[Any, Any], None]
+Held = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,12 @@ def scalar(value: Any, dtype: str) -> Tensor:
 
 
 def step(
-    rule: Rule, updates: Sequence[Update], coefficients: dict[str, Any], decay: Tensor, assign: Assign
+    rule: Rule,
+    updates: Sequence[Update],
+    coefficients: dict[str, Any],
+    decay: Tensor,
+    assign: Assign,
+    held: Held | None = None,
 ) -> None:
     """Take one step, variable by variable: the definition of what a step is.
 
@@ -75,7 +81,9 @@ def step(
         coefficients: the rule's scalars, by name.
         decay: the fraction that weight decay takes off those that are `decayed`; None where none is.
         assign: writes a value into a variable or slot.
+        held: the backend's own variable behind one of Keras's, for backends that step it in place.
     """
+    del held
     for gradient, variable, slots, decayed in updates:
         dtype = compute_dtype(variable.dtype)
         g, x, *state = (None if v is None else ops.cast(v, dtype) for v in (gradient, variable, *slots))

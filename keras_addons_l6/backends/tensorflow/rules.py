@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import rules as portable
-from keras_addons_l6.backends.portable.rules import Assign, Rule, Update
+from keras_addons_l6.backends.portable.rules import Assign, Held, Rule, Update
 
 __all__ = ["dense", "in_distribution_strategy", "outside_graph", "step"]
 
@@ -24,9 +24,15 @@ WORTH_COMPILING = 1 << 20
 
 
 def step(
-    rule: Rule, updates: Sequence[Update], coefficients: dict[str, Any], decay: Tensor, assign: Assign
+    rule: Rule,
+    updates: Sequence[Update],
+    coefficients: dict[str, Any],
+    decay: Tensor,
+    assign: Assign,
+    held: Held,
 ) -> None:
     """Do what `portable.step` does: by a resource kernel what one serves, the rest compiled if large."""
+    del held
     kernel = KERNELS.get(rule.kernel or "")
     served = [update for update in updates if kernel is not None and _serves(kernel, update, coefficients)]
     rest = [update for update in updates if kernel is None or not _serves(kernel, update, coefficients)]
