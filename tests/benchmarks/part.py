@@ -37,7 +37,7 @@ FULL_PARTS: dict[str, Callable[[], Iterable[Row]]] = {
         layers.mixed_rows(EFFORT_OF_LAYERS),
     ),
     "batches": lambda: layers.rows(BATCHES, EFFORT_OF_LAYERS, ["BatchNorm"]),
-    "train_steps": lambda: train_step.rows(train_step.TRAININGS, Effort(least=7, seconds=5.0)),
+    "train_steps": lambda: train_step.rows(train_step.TRAININGS, Effort(least=5, seconds=2.5)),
 }
 QUICK_PARTS: dict[str, Callable[[], Iterable[Row]]] = {
     "optimizers": lambda: optimizer_step.network_rows({"small": [(3, 4), (4,)]}, QUICK),
