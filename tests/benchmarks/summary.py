@@ -20,7 +20,7 @@ FAILS = "†"
 SHORT = {
     "torch.optim fused": "torch.optim",
     "torch.optim foreach": "torch.optim",
-    "torch.nn.functional": "torch",
+    "torch.nn.functional": "torch.nn",
     "jax.numpy, two-pass": "jax.numpy",
     "fused_batch_norm": "tf.nn",
     "ResourceApply": "raw op",
