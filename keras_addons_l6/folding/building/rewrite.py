@@ -204,11 +204,16 @@ def _no_random_start(operation: Any) -> Iterator[None]:
     }
     try:
         for name in drawn:
-            setattr(operation, name, keras.initializers.Zeros())
+            setattr(operation, name, _zeros)
         yield
     finally:
         for name, value in drawn.items():
             setattr(operation, name, value)
+
+
+def _zeros(shape: tuple[int, ...], dtype: str | None = None, **_: Any) -> Any:
+    """Zeros by way of NumPy: where operations are compiled one by one, Keras's would be a program for each shape."""
+    return keras.ops.convert_to_tensor(np.zeros(shape, "float32"), dtype)
 
 
 def _plain_config(layer: Any, edited: NewLayer | None) -> dict[str, Any]:
