@@ -44,9 +44,11 @@ ROWS = [
     Quick("tests/test_snippets.py::test_long_page_runs"),
     Quick("tests/test_snippets.py::test_index_runs", ("tensorflow",)),
     Quick("tests/test_snippets.py", ("torch",)),
-    # long tables of which every second shows a mistake in a backend's part
-    Quick("tests/test_every_layer.py", ("torch",), one_in=2),
-    Quick("tests/test_every_optimizer.py", ("torch",), one_in=2),
+    # long tables of which every fourth shows a mistake in a backend's part
+    Quick("tests/test_every_layer.py", ("torch",), one_in=4),
+    Quick("tests/test_every_optimizer.py", ("torch",), one_in=4),
+    Quick("tests/backends/test_numerics.py", ("torch",), one_in=2),
+    Quick("tests/properties/test_layers.py", ("torch",), one_in=3),
     # what arguments, names, paths and texts decide is no backend's business
     Quick("tests/test_bad_input.py", ("torch",), one_in=10),
     Quick("tests/test_keras_private.py", ("torch",), one_in=5),
@@ -54,32 +56,38 @@ ROWS = [
     Quick("tests/optimizers/test_arguments.py", ("torch",), one_in=10),
     Quick("tests/optimizers/test_exclusions.py", ("torch",), one_in=5),
     Quick("tests/crash/test_saved_state.py", ("torch",), one_in=4),
+    Quick("tests/crash/test_saved_models.py", ("torch",), one_in=3),
+    Quick("tests/precision/test_training.py", ("torch",), one_in=3),
     # what the callback finds is NumPy's to decide; how tensors are got at differs
+    Quick("tests/health/test_training_health.py", ("torch",), one_in=8),
     Quick("tests/health/", ("torch",), one_in=4),
     # what folding decides is no backend's business, and what it computes is NumPy's
     Quick("tests/folding/test_applications.py", ("torch",)),
-    Quick("tests/folding/test_awkward_models.py", ("torch",), one_in=5),
+    Quick("tests/folding/test_awkward_models.py", ("torch",), one_in=8),
+    Quick("tests/folding/recording/", ("torch",), one_in=3),
     Quick("tests/folding/test_proof.py", ("torch",), one_in=4),
     Quick("tests/folding/test_promises.py", ("torch",), one_in=3),
     Quick("tests/folding/planning/", ("torch",), one_in=5),
     Quick("tests/folding/building/", ("torch",), one_in=5),
-    Quick("tests/properties/test_folding.py", ("torch",), one_in=5),
+    Quick("tests/properties/test_folding.py", ("torch",), one_in=10),
     Quick("tests/export/test_destination.py", ("torch",)),
     # each artifact runs in a process of its own
-    Quick("tests/export/test_export_folded.py", ("torch",), one_in=5),
+    Quick("tests/export/test_export_folded.py", ("torch",), one_in=10),
     # every layer in every format: TensorFlow has the most formats
-    Quick("tests/export/test_layers.py", ("tensorflow",), one_in=5),
+    Quick("tests/export/test_layers.py", ("tensorflow",), one_in=10),
     # L-BFGS's path is the same everywhere (TestPath holds it to that); torch compiles nothing
     Quick("tests/optimizers/quasi_newton/test_problems.py", ("torch",)),
-    Quick("tests/optimizers/quasi_newton/test_bfgs.py", ("torch",), one_in=3),
+    Quick("tests/optimizers/quasi_newton/test_bfgs.py", ("torch",), one_in=6),
     Quick("tests/optimizers/quasi_newton/test_full_batch.py::test_float32_at", SUPPORTED),
     # where programs are compiled, these are what can go wrong
     Quick("tests/optimizers/quasi_newton/test_full_batch.py::TestSameProgram", SUPPORTED),
     Quick("tests/optimizers/quasi_newton/test_minimize.py::TestData::test_where_the_start", SUPPORTED),
     # most of these compile a program or three, for seconds each; what they hold is said once for all backends
-    Quick("tests/optimizers/quasi_newton/test_full_batch.py", ("torch",), one_in=3),
-    Quick("tests/optimizers/quasi_newton/test_minimize.py", ("torch",), one_in=2),
-    Quick("tests/optimizers/quasi_newton/test_optimizer_in_fit.py", ("torch",), one_in=3),
+    Quick("tests/optimizers/quasi_newton/test_full_batch.py", ("torch",), one_in=6),
+    Quick("tests/optimizers/quasi_newton/test_minimize.py", ("torch",), one_in=4),
+    Quick("tests/optimizers/quasi_newton/test_optimizer_in_fit.py", ("torch",), one_in=6),
+    Quick("tests/optimizers/quasi_newton/test_pairs.py", ("torch",), one_in=3),
+    Quick("tests/optimizers/quasi_newton/test_iteration.py", ("torch",), one_in=3),
     Quick("tests/optimizers/quasi_newton/test_callbacks.py", ("torch",), one_in=3),
     Quick("tests/properties/test_optimizers.py", ("torch",), one_in=3),
     # each backend goes over H in its own way
