@@ -264,7 +264,7 @@ def test_a_weight_that_must_be_one_becomes_a_constant():
     class Asks(Scaled):
         def call(self, x):
             assert self.scale.trainable
-            return self.norm(self.conv(x)) * self.scale
+            return self.scale - self.norm(self.conv(x)) * self.scale
 
     folded_whole(chain(IMAGE, Asks()))
 
