@@ -83,7 +83,9 @@ ROWS = [
     Quick("tests/optimizers/quasi_newton/test_full_batch.py::TestSameProgram", SUPPORTED),
     Quick("tests/optimizers/quasi_newton/test_minimize.py::TestData::test_where_the_start", SUPPORTED),
     # each backend tells by itself that nothing flows back
-    Quick("tests/optimizers/quasi_newton/test_minimize.py::TestRefused::test_a_loss_without_gradient", SUPPORTED),
+    Quick(
+        "tests/optimizers/quasi_newton/test_minimize.py::TestRefused::test_a_loss_without_gradient", SUPPORTED
+    ),
     # most of these compile a program or three, for seconds each; what they hold is said once for all backends
     Quick("tests/optimizers/quasi_newton/test_full_batch.py", ("torch",), one_in=6),
     Quick("tests/optimizers/quasi_newton/test_minimize.py", ("torch",), one_in=4),
