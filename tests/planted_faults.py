@@ -259,6 +259,7 @@ PRECISION = [
 ROOMS = [  # of files that the lists above leave out
     Fault('a name to be imported later from the wrong room', '__init__.py', '"verify_folding": "folding",', '"verify_folding": "layers",', 'tests/test_import.py', 'torch'),
     Fault('the portable step without decay', 'backends/portable/rules.py', 'x = x - decay * x if decayed else x', 'x = x if decayed else x', 'tests/test_every_optimizer.py -k takes_a_wd_x_off', 'jax'),
+    Fault("the whole step tried first by every update", "optimizers/quasi_newton/line_search.py", "    return arrays.smaller(0 * step + 1, step)", "    return 0 * step + 1", INVERSE + " -k search_begins", "torch"),
     Fault("a runtime that died taken at its word", "folding/exporting/runtimes.py", "if done.returncode != 0 or not reply.exists():", "if False:", EXPORT + " -k dies", "torch"),
     Fault("a weight on the left taken for one on the right", "folding/recording/variable_view.py", 'f"__{name}__": f"__r{name}__"', 'f"__{name}__": f"__{name}__"', "tests/folding/recording/test_trace.py -k must_be_one", "torch"),
     Fault('a loss without gradient let in on TensorFlow', 'backends/tensorflow/programs.py', 'if all(gradient is None for gradient in gradients) and not part:', 'if False:', 'tests/optimizers/quasi_newton/test_minimize.py -k gradient', 'tensorflow'),

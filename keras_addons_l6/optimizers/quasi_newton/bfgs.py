@@ -46,7 +46,9 @@ class BFGS(QuasiNewton):
 
     Args:
         update: "bfgs", "self_scaled_bfgs" or "self_scaled_broyden".
-        learning_rate: > 0, fixed: the first trial step of every search but the first, whose length is `1/|g|`.
+        learning_rate: > 0, fixed: the first trial step of every search but the first, whose length is `1/|g|`. A
+            self-scaled update multiplies it by min(1, 1.01 * 2 (f - f_old) / g'd), where the loss is expected to
+            fall as far as in the last step (Nocedal & Wright 2006, equation 3.60).
         gradient_tolerance: >= 0; converged when no component of the gradient exceeds it.
         change_tolerance: >= 0; stalled when the loss decreases by less than this, relatively; 0 switches it
             off.

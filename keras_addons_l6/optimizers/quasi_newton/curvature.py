@@ -52,6 +52,14 @@ class Curvature(Protocol):
     written: ClassVar[tuple[str, ...]]  # fields that are written in place where the backend can
     memory: ClassVar[Any]  # the NamedTuple
 
+    @property
+    def self_scaled(self) -> bool:
+        """Whether H is divided by a tau < 1 now and then, which lengthens all directions.
+
+        The whole step is mostly too long then: a search begins where the last decrease is expected again
+        (`line_search.expected_step`).
+        """
+
     def forms(self, arrays: NumpyArrays, parameters: Sequence[Any]) -> dict[str, Form]:
         """The fields' shapes and dtypes, in the order of the memory's fields."""
 

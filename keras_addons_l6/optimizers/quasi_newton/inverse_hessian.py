@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small
 from keras_addons_l6.optimizers.quasi_newton.curvature import Form, Pair, Tally, is_kept
-from keras_addons_l6.optimizers.quasi_newton.updates import UPDATES
+from keras_addons_l6.optimizers.quasi_newton.updates import SELF_SCALED, UPDATES
 
 __all__ = ["Inverse", "InverseHessian"]
 
@@ -61,6 +61,11 @@ class InverseHessian:
     changing: ClassVar[tuple[str, ...]] = ("pending_vectors", "pending_weights")
     written: ClassVar[tuple[str, ...]] = ("inverse_hessian",)
     memory: ClassVar[Any] = Inverse
+
+    @property
+    def self_scaled(self) -> bool:
+        """Whether the update divides H by a tau."""
+        return self.update in SELF_SCALED
 
     def forms(self, arrays: NumpyArrays, parameters: Sequence[Any]) -> dict[str, Form]:
         """The fields' shapes and dtypes."""

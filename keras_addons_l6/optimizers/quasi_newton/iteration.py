@@ -124,7 +124,7 @@ class Settings(NamedTuple):
     gradient_tolerance: float = 1e-5  # on the gradient's largest component
     change_tolerance: float = 1e-9  # on the relative decrease of the value; 0: never stalls
     max_line_search_steps: int = 20
-    learning_rate: float = 1.0  # the first trial step of every search but the first
+    learning_rate: float = 1.0  # the first trial step of a search but the first, or what multiplies it
     max_iterations: int = NO_LIMIT
     max_evaluations: int = NO_LIMIT
 
@@ -268,6 +268,11 @@ def step_on_views(
 
     state, slope, tally = _move(arrays, settings, state, search, progress, verdict, trial, gradient)
     first_step = _first_step(arrays, settings, tally.pairs)
+    if settings.curvature.self_scaled:
+        fallen = evaluation.point.value - search.value
+        expected = line_search.expected_step(arrays, fallen, slope)
+        tells = verdict.accepted & (tally.pairs > 0) & (-fallen > tolerance.noise)  # not so without values
+        first_step = arrays.select(tells, first_step * expected, first_step)
     value = arrays.select(verdict.moved, evaluation.point.value, search.value)
     anew = verdict.moved | verdict.drops_history | verdict.drops_values
     following = arrays.either(

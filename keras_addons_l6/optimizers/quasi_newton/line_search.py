@@ -13,6 +13,7 @@ from typing import NamedTuple
 from keras_addons_l6.backends.portable.arrays import Count, NumpyArrays, Real, Scalar
 
 __all__ = [
+    "ABOUT",
     "BISECTION",
     "BRACKETING",
     "CONTRACTION",
@@ -31,6 +32,7 @@ __all__ = [
     "accepts",
     "advance",
     "begin",
+    "expected_step",
 ]
 
 BRACKETING, SECANT, SECOND_SECANT, BISECTION = range(4)
@@ -43,6 +45,7 @@ GAMMA = 0.66  # a bracket that shrinks less than this in a cycle is bisected (L2
 RHO_MIN, RHO_MAX = 2.0, 10.0  # growth of an open bracket (B3)
 
 SAFEGUARD = 0.01  # no interpolation comes closer to an end of its bracket, as a part of its width
+ABOUT = 1.01  # Nocedal & Wright's factor on the step that is expected to do as well as the last
 CONTRACTION = 0.1  # towards the left end after a trial whose value or slope is not finite
 
 
@@ -86,6 +89,20 @@ def begin(step: Scalar, value: Scalar, slope: Scalar) -> Search:
     return Search(
         step, value, slope, zero, value, slope, none, zero, zero, zero, phase=BRACKETING, high=0, trials=0
     )  # fmt: skip
+
+
+def expected_step(arrays: NumpyArrays, decrease: Scalar, slope: Scalar) -> Scalar:
+    """Where a parabola with this slope at 0 has fallen as far as the last search did, at most the whole step.
+
+    a = min(1, 1.01 * 2 (phi_k - phi_k-1) / phi'(0)) (Nocedal & Wright 2006, equation 3.60).
+
+    Args:
+        arrays: The operations.
+        decrease: phi_k - phi_k-1, negative.
+        slope: phi'(0), negative.
+    """
+    step = ABOUT * 2 * decrease / slope
+    return arrays.smaller(0 * step + 1, step)
 
 
 def accepts(search: Search, trial: Point, finite: Scalar, tolerance: Tolerance) -> Scalar:

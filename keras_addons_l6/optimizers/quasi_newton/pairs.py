@@ -130,6 +130,7 @@ class LimitedMemory:
     columns: ClassVar[tuple[str, ...]] = ("rings",)
     changing: ClassVar[tuple[str, ...]] = ("products",)
     written: ClassVar[tuple[str, ...]] = ("rings",)
+    self_scaled: ClassVar[bool] = False
     memory: ClassVar[Any] = Pairs
 
     def forms(self, arrays: NumpyArrays, parameters: Sequence[Any]) -> dict[str, Form]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar
 
-__all__ = ["UPDATES", "Update", "bfgs", "self_scaled_bfgs", "self_scaled_broyden"]
+__all__ = ["SELF_SCALED", "UPDATES", "Update", "bfgs", "self_scaled_bfgs", "self_scaled_broyden"]
 
 
 class Update(NamedTuple):
@@ -64,3 +64,5 @@ UPDATES: dict[str, Rule] = {
     "self_scaled_bfgs": self_scaled_bfgs,
     "self_scaled_broyden": self_scaled_broyden,
 }
+
+SELF_SCALED = frozenset(UPDATES) - {"bfgs"}

@@ -10,7 +10,7 @@ from scipy import optimize
 from keras_addons_l6.backends import arrays_for
 from keras_addons_l6.backends.portable import arrays as portable
 from keras_addons_l6.backends.portable.arrays import NumpyArrays
-from keras_addons_l6.optimizers.quasi_newton import programs, updates
+from keras_addons_l6.optimizers.quasi_newton import iteration, programs, updates
 from keras_addons_l6.optimizers.quasi_newton.curvature import Pair, Tally
 from keras_addons_l6.optimizers.quasi_newton.inverse_hessian import InverseHessian
 from tests.optimizers.quasi_newton.driving import Run, complex_step, to_numpy
@@ -331,3 +331,26 @@ class TestRuns:
         ).advance(500)
         assert str(to_numpy(run.state.memory.inverse_hessian).dtype) == "float64"
         assert run.gradient_norm <= 2e-3
+
+    @pytest.mark.parametrize("update", UPDATES)
+    def test_where_a_search_begins(self, update, on_backend):
+        """Self-scaled updates make the whole step mostly too long: they begin where the last decrease is expected again."""
+        problem = PROBLEMS["Wood"]
+        run = Run(
+            complex_step(problem),
+            [problem.start],
+            on_backend=on_backend,
+            curvature=InverseHessian(update, "float64"),
+        )
+        shortened = 0
+        for _ in range(25):
+            run.step()
+            amid, first = run.trials > 0, len(run.values) < 2  # the first direction has length one
+            if amid or first:
+                continue
+            found = to_numpy(iteration.read(run.state, "step"))
+            whole = update == "bfgs"
+            expected = 1.0 if whole else min(1.0, 1.01 * 2 * (run.values[-1] - run.values[-2]) / run.slope)
+            assert found == pytest.approx(expected, rel=1e-12)
+            shortened += expected < 1
+        assert (shortened > 0) == (update != "bfgs")

@@ -163,3 +163,10 @@ def test_noise_in_values_does_not_prevent_acceptance():
 def test_a_function_without_a_minimum_is_followed_tenfold():
     searched = Searched(lambda a: (-a, -1.0), 1.0, most=5)
     assert searched.steps == [1.0, 10.0, 100.0, 1e3, 1e4]
+
+
+@pytest.mark.parametrize(("decrease", "slope", "expected"), [(-0.1, -1.0, 0.202), (-3.0, -1.0, 1.0)])
+def test_the_step_that_is_expected_to_do_as_well_as_the_last(decrease, slope, expected):
+    """Nocedal & Wright's equation 3.60: the parabola through 0 with this slope and its minimum at a falls by -a slope / 2."""
+    step = line_search.expected_step(NumpyArrays("float64"), np.float64(decrease), np.float64(slope))
+    assert step == pytest.approx(expected, rel=1e-15)
