@@ -13,8 +13,12 @@ from keras_addons_l6.optimizers import BFGS, LBFGS, fit_full_batch, minimize
 from keras_addons_l6.optimizers.quasi_newton import iteration
 from keras_addons_l6.optimizers.quasi_newton.inverse_hessian import InverseHessian
 from tests.optimizers.quasi_newton.models import (
+    QUICK,
+    CrossEntropy,
+    Exact,
     Recorder,
     curve,
+    digits,
     fit,
     initial_weights,
     network,
@@ -49,6 +53,43 @@ def tolerance(losses):
     return {"rtol": 1e-5, "atol": 1e-8 * losses[0]}
 
 
+class AcceptedValues(keras.callbacks.Callback):
+    """Keeps the value of each accepted point by the number of its iteration."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        optimizer = self.model.optimizer
+        self.values.setdefault(optimizer.iterations_accepted, float(optimizer._slots.number("value")))
+
+
+def classifier_weights():
+    """Of a 64-32-10 network, the same on every backend."""
+    rng = np.random.default_rng(0)
+    return [
+        rng.normal(size=(64, 32)) / 8,
+        np.zeros(32),
+        rng.normal(size=(32, 10)) / 32**0.5,
+        np.zeros(10),
+    ]
+
+
+def classifier(optimizer):
+    """That network for digits."""
+    model = keras.Sequential([keras.Input((64,)), Exact(32, curved=True), Exact(10)])
+    model.set_weights(classifier_weights())
+    model.compile(optimizer=optimizer, loss=CrossEntropy(), **QUICK)
+    return model
+
+
+def logits(x, w):
+    """What it computes."""
+    hidden = 1 - 2 / (ops.exp(2 * (x @ w[0] + w[1])) + 1)
+    return hidden @ w[2] + w[3]
+
+
 @pytest.mark.usefixtures("float64")
 class TestPath:
     @pytest.mark.parametrize("update", UPDATES)
@@ -76,6 +117,31 @@ class TestPath:
         start = [constant(w) for w in initial_weights()]
         result = minimize(loss, start, method=update, max_evaluations=STEPS, **TIGHT)
         np.testing.assert_allclose(result.fun, expected, rtol=1e-5)
+
+    def test_the_first_50_iterates_on_digits_by_all_three_entrances(self):
+        x, y = digits()
+        by_full_batch = classifier(BFGS("self_scaled_bfgs", **TIGHT))
+        history = fit_full_batch(by_full_batch, x, y, max_iterations=50, verbose=0).history
+        assert history["iterations_accepted"] == list(range(1, 51))
+
+        accepted = AcceptedValues()
+        fit(classifier(BFGS("self_scaled_bfgs", **TIGHT)), x, y, history["evaluations"][-1], [accepted])
+        values = [accepted.values[i] for i in range(1, 51)]
+
+        def loss(w):
+            return CrossEntropy()(constant_y, logits(constant_x, w))
+
+        constant_x, constant_y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+        start = [ops.convert_to_tensor(w) for w in classifier_weights()]
+        result = minimize(loss, start, method="self_scaled_bfgs", max_iterations=50, **TIGHT)
+        assert (result.iterations, result.evaluations) == (50, history["evaluations"][-1])
+        # The loss falls from 2 to 1e-9, as a difference of numbers up to the weights, 17, each rounded by 1e-16. By then
+        # rounding has grown along the path: 4e-10 of the weights were seen.
+        exact = {"rtol": 1e-9, "atol": 1e-14}
+        np.testing.assert_allclose(values, history["loss"], **exact)
+        np.testing.assert_allclose(result.fun, history["loss"][-1], **exact)
+        for found, expected in zip(result.x, by_full_batch.get_weights(), strict=True):
+            np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize(
         "mode",
