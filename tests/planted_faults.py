@@ -134,7 +134,7 @@ LBFGS = [
     Fault("tau dropped", "optimizers/quasi_newton/updates.py", "arrays.smaller(0 * b + 1, 1 / b)), phi", "0 * b + 1), phi", INVERSE, "torch"),
     Fault("theta's upper bound dropped", "optimizers/quasi_newton/updates.py", "smaller(1 / r, (1 - b) / b)", "(1 - b) / b", INVERSE, "torch"),
     Fault("products before the update", "backends/torch/arrays.py", "torch.mv(block, factor, out=product[rows])", "torch.mv(block / 2, factor, out=product[rows])", INVERSE, "torch"),
-    Fault("the last rows of H left out", "backends/portable/arrays.py", "blocks(n - n % rows, n % rows, 1, carried) if n % rows else carried", "carried", INVERSE + " -k whole_matrices", "jax"),
+    Fault("the last rows of H left out", "backends/portable/arrays.py", "blocks(n - n % rows, n % rows, 1, carried) if n % rows else carried", "carried", INVERSE + " -k whole_matrices", "tensorflow"),
     Fault("H's size not looked at", "optimizers/quasi_newton/arguments.py", "    if need > max_memory:", "    if False:", "tests/optimizers/quasi_newton/test_bfgs.py -k bound", "torch"),
     Fault("H saved whatever was asked", "optimizers/quasi_newton/bfgs.py", "frozenset() if self.save_curvature else", "frozenset() if True else", "tests/optimizers/quasi_newton/test_bfgs.py -k small", "torch"),
     Fault("averages of rejected trials kept", "optimizers/quasi_newton/programs.py", "return old if new is old else arrays.select(is_accepted, new, old)", "return new", "tests/optimizers/quasi_newton/test_full_batch.py -k only_accepted", "torch"),

@@ -203,44 +203,43 @@ class NumpyArrays:
         """Vectors as the rows of a matrix."""
         return np.stack(vectors)
 
-    def updated_products(
+    def updated_product(
         self,
         matrix: Tensor,
         vectors: Tensor,
         weights: Sequence[Scalar],
-        factors: Sequence[Tensor],
+        factor: Tensor,
         wanted: Scalar,
-    ) -> Sequence[Tensor]:
-        """A matrix after a symmetric update of low rank, and its products with vectors, in one pass over memory.
+    ) -> tuple[Tensor, Tensor]:
+        """A matrix after a symmetric update of low rank, and its product with a vector, in one pass over memory.
 
         Args:
             matrix: (n, n), written in place where that is possible.
             vectors: (k, n).
             weights: c, e and k signs: the matrix becomes c matrix + e I + the sum of sign vector vector'; what it
                 holds does not count where c is 0.
-            factors: The vectors that the new matrix is multiplied by.
-            wanted: Whether to do it; else the matrix stays, and the products mean nothing.
+            factor: The vector that the new matrix is multiplied by.
+            wanted: Whether to do it; else the matrix stays, and the product means nothing.
         """
         if not wanted:
-            return (matrix, *factors)
-        return (matrix, *self._pass_in_place(matrix, vectors, weights, factors))
+            return matrix, factor
+        return matrix, self._pass_in_place(matrix, vectors, weights, factor)
 
     def _pass_in_place(
-        self, matrix: Tensor, vectors: Tensor, weights: Sequence[Scalar], factors: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
-        """What `updated_products` does, written into the matrix: the products."""
+        self, matrix: Tensor, vectors: Tensor, weights: Sequence[Scalar], factor: Tensor
+    ) -> Tensor:
+        """What `updated_product` does, written into the matrix: the product."""
         scale, identity, *signs = weights
         left = (vectors * np.array(signs, vectors.dtype)[:, None]).T
-        n, products = len(matrix), np.empty((len(factors), len(matrix)), matrix.dtype)
+        n, product = len(matrix), np.empty(len(matrix), matrix.dtype)
         for start in range(0, n, rows_at_once(n)):
             rows = slice(start, start + rows_at_once(n))
             block = left[rows] @ vectors
             block += scale * matrix[rows] if scale != 0 else 0
             block[np.arange(len(block)), np.arange(len(block)) + start] += identity
             matrix[rows] = block
-            for product, factor in zip(products, factors, strict=True):
-                product[rows] = block @ factor
-        return tuple(products)
+            product[rows] = block @ factor
+        return product
 
 
 BLOCK = 2**18  # numbers of a matrix that are worked on at a time: they stay in a core's cache
@@ -402,29 +401,30 @@ class KerasArrays(NumpyArrays):
         """Vectors as the rows of a matrix."""
         return keras.ops.stack(vectors)
 
-    def updated_products(
+    def updated_product(
         self,
         matrix: Tensor,
         vectors: Tensor,
         weights: Sequence[Scalar],
-        factors: Sequence[Tensor],
+        factor: Tensor,
         wanted: Scalar,
-    ) -> Sequence[Tensor]:
-        """A matrix after an update of low rank, and its products with vectors; XLA writes it in place, block by block.
+    ) -> tuple[Tensor, Tensor]:
+        """A matrix after an update of low rank, and its product with a vector; XLA writes it in place, block by block.
 
         Only the blocks are touched: a branch, or a second use of the matrix, would make XLA copy it at each step.
         """
         n = matrix.shape[0]
         rows = self._rows_at_once(n)
-        carried: Sequence[Tensor] = (matrix, *map(keras.ops.zeros_like, factors))
+        carried = matrix, keras.ops.zeros_like(factor)
 
-        def blocks(first: int, length: int, count: int, carried: Sequence[Tensor]) -> Sequence[Tensor]:
-            def body(i: Scalar, carried: Sequence[Tensor]) -> Sequence[Tensor]:
-                at = first + i * length
-                return self._updated_block(at, length, vectors, weights, factors, carried)
+        def blocks(
+            first: int, length: int, count: int, carried: tuple[Tensor, Tensor]
+        ) -> tuple[Tensor, Tensor]:
+            def body(i: Scalar, carried: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+                return self._updated_block(first + i * length, length, vectors, weights, factor, carried)
 
             wanted_count = keras.ops.where(wanted, *(self._typed(k) for k in (count, 0)))
-            return keras.ops.fori_loop(0, wanted_count, body, tuple(carried))
+            return keras.ops.fori_loop(0, wanted_count, body, carried)
 
         carried = blocks(0, rows, n // rows, carried)
         return blocks(n - n % rows, n % rows, 1, carried) if n % rows else carried
@@ -438,12 +438,12 @@ class KerasArrays(NumpyArrays):
         length: int,
         vectors: Tensor,
         weights: Sequence[Scalar],
-        factors: Sequence[Tensor],
-        carried: Sequence[Tensor],
-    ) -> Sequence[Tensor]:
-        """What `updated_products` does to `length` rows from row `at`."""
+        factor: Tensor,
+        carried: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """What `updated_product` does to `length` rows from row `at`."""
         ops = keras.ops
-        matrix, *products = carried
+        matrix, product = carried
         scale, identity, *signs = weights
         n, zero = matrix.shape[0], ops.zeros_like(at)
         block = self._rows(matrix, at, length)
@@ -453,11 +453,8 @@ class KerasArrays(NumpyArrays):
         block = block + ops.where(is_diagonal, identity, ops.zeros_like(identity))
         for k, sign in enumerate(signs):
             block = block + (sign * mine[k])[:, None] * vectors[k][None, :]
-        products = [
-            ops.slice_update(product, (at,), self._times(block, factor))
-            for product, factor in zip(products, factors, strict=True)
-        ]
-        return (ops.slice_update(matrix, (at, zero), block), *products)
+        product = ops.slice_update(product, (at,), self._times(block, factor))
+        return ops.slice_update(matrix, (at, zero), block), product
 
     def _rows(self, matrix: Tensor, at: Scalar, length: int) -> Tensor:
         """So many rows of a matrix, from row `at`."""

@@ -98,9 +98,9 @@ class TorchArrays(NumpyArrays):
         return torch.stack(list(vectors))
 
     def _pass_in_place(
-        self, matrix: Tensor, vectors: Tensor, weights: Sequence[Scalar], factors: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
-        return pass_in_place(matrix, vectors, weights, factors)
+        self, matrix: Tensor, vectors: Tensor, weights: Sequence[Scalar], factor: Tensor
+    ) -> Tensor:
+        return pass_in_place(matrix, vectors, weights, factor)
 
 
 class SharedArrays(NumpyArrays):
@@ -127,19 +127,19 @@ class SharedArrays(NumpyArrays):
         return torch.from_numpy(np.asarray(x))  # NumPy makes scalars of arrays without axes
 
     def _pass_in_place(
-        self, matrix: Tensor, vectors: Tensor, weights: Sequence[Scalar], factors: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
+        self, matrix: Tensor, vectors: Tensor, weights: Sequence[Scalar], factor: Tensor
+    ) -> Tensor:
         """By torch, which needs no second matrix."""
-        of_matrix, of_vectors, *of_factors = map(torch.from_numpy, (matrix, vectors, *factors))
-        return [x.numpy() for x in pass_in_place(of_matrix, of_vectors, weights, of_factors)]
+        of_matrix, of_vectors, of_factor = map(torch.from_numpy, (matrix, vectors, factor))
+        return pass_in_place(of_matrix, of_vectors, weights, of_factor).numpy()
 
 
 def pass_in_place(
-    matrix: torch.Tensor, vectors: torch.Tensor, weights: Sequence[Scalar], factors: Sequence[torch.Tensor]
-) -> Sequence[torch.Tensor]:
-    """What `updated_products` does, written into the matrix: the products, one a row."""
+    matrix: torch.Tensor, vectors: torch.Tensor, weights: Sequence[Scalar], factor: torch.Tensor
+) -> torch.Tensor:
+    """What `updated_product` does, written into the matrix: the product."""
     scale, identity, *signs = map(float, weights)
-    n, products = len(matrix), matrix.new_empty((len(factors), len(matrix)))
+    n, product = len(matrix), matrix.new_empty(len(matrix))
     size = rows_at_once(n) if matrix.is_cpu else n
     for start in range(0, n, size):
         rows = slice(start, start + size)
@@ -150,9 +150,8 @@ def pass_in_place(
             block.addcmul_(vector[rows, None], vector[None], value=sign)
         if identity:
             block.diagonal(start).add_(identity)
-        for product, factor in zip(products, factors, strict=True):
-            torch.mv(block, factor, out=product[rows])
-    return tuple(products)
+        torch.mv(block, factor, out=product[rows])
+    return product
 
 
 def on_host(x: Any) -> np.ndarray:

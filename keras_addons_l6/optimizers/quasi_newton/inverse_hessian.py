@@ -1,14 +1,16 @@
 """A dense inverse Hessian H, updated by every pair: curvature as BFGS keeps it.
 
 Reading H from memory is what an iteration costs, so it goes over H once: while a block of rows is in the processor's cache
-it gets the update of the pair before, is written back, and is multiplied by y and g+. The update of the new pair is known
+it gets the update of the pair before, is written back, and is multiplied by g+. The update of the new pair is known
 then by three vectors, and waits for the next pass; its effect on the direction needs these vectors alone:
 
     H+ = c H + e I - p p' +- q q' + r r',        d = -(c H g+ + e g+ - p (p'g+) +- q (q'g+) + r (r'g+)),
 
-with p, q and r along H y, v and s of the formula in `updates.py`. Two things keep rounding from growing over thousands of
-updates, each of which may divide H by tau: products of a vector with itself are symmetric to the last bit, and so is H; and
-H is kept in units of gamma = s'y / y'y of its first pair, where it begins as I, so that roots have no unit either.
+with p, q and r along H y, v and s of the formula in `updates.py`. H y is H g+ - H g, and H g is kept from the step before.
+The difference loses no digits that count: a step is accepted where |s'y| >= (1 - sigma) |s'g|, and in the norm of H, where
+s is along H g, that gives |y| >= (1 - sigma) |g| (Cauchy and Schwarz). Two things keep rounding from growing over thousands
+of updates, each of which may divide H by tau: products of a vector with itself are symmetric to the last bit, and so is H;
+and H is kept in units of gamma = s'y / y'y of its first pair, where it begins as I, so that roots have no unit either.
 """
 
 import dataclasses
@@ -30,6 +32,7 @@ class Inverse(NamedTuple):
     inverse_hessian: Tensor  # (n, n), n the number of all parameters' components
     pending_vectors: Tensor  # (3, n): p, q and r
     pending_weights: Small  # (5,): c, e and the signs of p p', q q' and r r'
+    newton_step: Tensor  # (n,): H g at the accepted point, the update included
     resets: Small  # (1,), int32: how often H was given up for the negative gradient
 
 
@@ -58,7 +61,7 @@ class InverseHessian:
     dtype: str = "float64"
 
     columns: ClassVar[tuple[str, ...]] = ()
-    changing: ClassVar[tuple[str, ...]] = ("pending_vectors", "pending_weights")
+    changing: ClassVar[tuple[str, ...]] = ("pending_vectors", "pending_weights", "newton_step")
     written: ClassVar[tuple[str, ...]] = ("inverse_hessian",)
     memory: ClassVar[Any] = Inverse
 
@@ -74,16 +77,18 @@ class InverseHessian:
             "inverse_hessian": Form((n, n), self.dtype),
             "pending_vectors": Form((3, n), self.dtype),
             "pending_weights": Form((5,), self.dtype),
+            "newton_step": Form((n,), self.dtype),
             "resets": Form((1,), "int32"),
         }
 
     def init(self, arrays: NumpyArrays, parameters: Sequence[Tensor]) -> Inverse:
         """The memory of no pair."""
-        matrix, vectors, weights, resets = self.forms(arrays, parameters).values()
+        matrix, vectors, weights, newton_step, resets = self.forms(arrays, parameters).values()
         return Inverse(
             inverse_hessian=arrays.tensor(arrays.zeros(*matrix)),
             pending_vectors=arrays.tensor(arrays.zeros(*vectors)),
             pending_weights=arrays.small.zeros(*weights),
+            newton_step=arrays.tensor(arrays.zeros(*newton_step)),
             resets=arrays.small.zeros(*resets),
         )
 
@@ -97,7 +102,7 @@ class InverseHessian:
         accepted: Scalar,
         moved: Scalar,
     ) -> tuple[Inverse, Tally, Products]:
-        """One pass over H, if there is one: the update that waits is applied, and H y and H g are found."""
+        """One pass over H, if there is one: the update that waits is applied, and H g is found."""
         wide = arrays.with_real(self.dtype)
         s, y, g = (wide.flat(vectors) for vectors in (pair.s, pair.y, gradient))
         sy, ss, yy = arrays.scalars([wide.dot(s, y), wide.dot(s, s), wide.dot(y, y)])
@@ -105,14 +110,14 @@ class InverseHessian:
         kept = is_kept(arrays, accepted, sy, ss, yy)
         gamma = arrays.select(kept & first, sy / yy, tally.gamma)
         y, g = wide.scale(gamma, y), wide.scale(gamma, g)
-        matrix, hy, hg = wide.updated_products(
+        matrix, hg = wide.updated_product(
             memory.inverse_hessian,
             memory.pending_vectors,
             wide.unpack(memory.pending_weights, 5),
-            (y, g),
+            g,
             moved & ~first,
         )
-        hy, hg = wide.select(first, y, hy), wide.select(first, g, hg)
+        hy, hg = wide.select(first, y, hg - memory.newton_step), wide.select(first, g, hg)
         tally = tally._replace(gamma=gamma, pairs=tally.pairs + arrays.select(kept, 1, 0))
         return memory._replace(inverse_hessian=matrix), tally, Products(kept, first, s, y, g, hy, hg)
 
@@ -139,7 +144,8 @@ class InverseHessian:
             (along,) = wide.scalars([wide.dot(vectors[i], found.gradient)])
             hg = hg + wide.scale(x * along, vectors[i])
         weights = wide.pack([scale, identity, *signs], self.dtype)
-        return {"pending_vectors": vectors, "pending_weights": weights}, wide.shaped(-hg, gradient)
+        changed = {"pending_vectors": vectors, "pending_weights": weights, "newton_step": hg}
+        return changed, wide.shaped(-hg, gradient)
 
     def _update(
         self, wide: NumpyArrays, tally: Tally, found: Products, pair: Pair
@@ -163,13 +169,21 @@ class InverseHessian:
 
     def viewed(self, arrays: NumpyArrays, memory: Inverse) -> Inverse:
         """A memory of the caller's as the operations take it."""
-        return Inverse(*map(arrays.view, memory[:2]), *map(arrays.with_real(self.dtype).local, memory[2:]))
+        small = arrays.with_real(self.dtype).local
+        return Inverse(
+            inverse_hessian=arrays.view(memory.inverse_hessian),
+            pending_vectors=arrays.view(memory.pending_vectors),
+            pending_weights=small(memory.pending_weights),
+            newton_step=arrays.view(memory.newton_step),
+            resets=small(memory.resets),
+        )
 
     def given_back(self, arrays: NumpyArrays, given: Inverse, memory: Inverse) -> Inverse:
         """A memory as the caller takes it."""
         return memory._replace(
             inverse_hessian=arrays.written(given.inverse_hessian, memory.inverse_hessian),
             pending_vectors=arrays.given_back(given.pending_vectors, memory.pending_vectors),
+            newton_step=arrays.given_back(given.newton_step, memory.newton_step),
         )
 
 
