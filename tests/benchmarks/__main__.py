@@ -24,7 +24,7 @@ from tests.benchmarks.results import BACKENDS, Measured, as_row, load, save
 from tests.benchmarks.rows import KERAS, OURS, Row, median_of
 from tests.benchmarks.timing import THREADS
 
-PROCESSES = {"layers": 3, "variables": 3, "train_steps": 3}  # else one
+PROCESSES = {"layers": 2, "train_steps": 2}  # else one
 DOCS = Path(__file__).parents[2] / "docs"
 ONLY_PAGES = "page"
 

@@ -22,9 +22,9 @@ TINY = {"small": train_step.Training("Adam", train_step.small, train_step.small)
 
 FULL_PARTS: dict[str, Callable[[], Iterable[Row]]] = {
     "optimizers": lambda: optimizer_step.network_rows(
-        {"ResNet-50": shapes.resnet50(), "transformer": shapes.transformer()}, Effort(least=7, seconds=0.8)
+        {"ResNet-50": shapes.resnet50(), "transformer": shapes.transformer()}, Effort(least=5, seconds=0.6)
     ),
-    "growth": lambda: optimizer_step.growth_rows(GROWTH, Effort(least=5, seconds=0.6)),
+    "growth": lambda: optimizer_step.growth_rows(GROWTH, Effort(least=5, seconds=0.5)),
     "variables": lambda: optimizer_step.growth_rows(VARIABLES, Effort(least=5, seconds=0.6)),
     "layers": lambda: itertools.chain(
         layers.rows(layers.SHAPES, EFFORT_OF_LAYERS),
