@@ -59,6 +59,7 @@ ROWS = [
     Quick("tests/crash/test_saved_models.py", ("torch",), one_in=3),
     Quick("tests/precision/test_training.py", ("torch",), one_in=3),
     # what the callback finds is NumPy's to decide; how tensors are got at differs
+    Quick("tests/health/test_training_health.py::TestModels::test_a_loop_of_the_backend", SUPPORTED),
     Quick("tests/health/test_training_health.py", ("torch",), one_in=8),
     Quick("tests/health/", ("torch",), one_in=4),
     # what folding decides is no backend's business, and what it computes is NumPy's

@@ -3,6 +3,7 @@
 `python -m tests.benchmarks.lbfgs_choices` prints Markdown: a row a choice, and what taking it back gives.
 """
 
+import contextlib
 import math
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 from keras_addons_l6.optimizers.quasi_newton import line_search
+from keras_addons_l6.optimizers.quasi_newton.pairs import LimitedMemory
 from tests.benchmarks import lbfgs_problems as benchmark
 
 
@@ -21,12 +23,12 @@ def secant(arrays: Any, a: line_search.Point, b: line_search.Point, noise: Any) 
 
 
 TAKEN_BACK: dict[str, dict[str, Any]] = {
-    "as it is": {"SIGMA": line_search.SIGMA},
+    "as it is": {},
     "1: secants only": {"_minimizer": secant},
     "2: an open bracket grows fivefold": {"RHO_MIN": 5.0, "RHO_MAX": 5.0},
-    "3: sigma = 0.9": {"SIGMA": 0.9},
+    "3: sigma = 0.9": {"sigma": 0.9},
     "3: delta = 0.1": {"DELTA": 0.1},
-    "all of these": {"_minimizer": secant, "RHO_MIN": 5.0, "RHO_MAX": 5.0, "SIGMA": 0.9, "DELTA": 0.1},
+    "all of these": {"_minimizer": secant, "RHO_MIN": 5.0, "RHO_MAX": 5.0, "sigma": 0.9, "DELTA": 0.1},
 }
 
 Solved = Callable[[benchmark.Objective, Any, benchmark.End], bool]
@@ -56,7 +58,11 @@ def main() -> None:
     ours: dict[str, int] = {}
     for name, constants in TAKEN_BACK.items():
         print(name, file=sys.stderr, flush=True)
-        with mock.patch.multiple(line_search, **constants):
+        sigma = constants.pop("sigma", line_search.SIGMA)
+        with (
+            mock.patch.multiple(line_search, **constants) if constants else contextlib.nullcontext(),
+            mock.patch.object(LimitedMemory, "sigma", sigma),
+        ):
             exact = runs(every, "float64", benchmark.is_solved)
             single = runs(every, "float32", benchmark.is_solved_within_rounding)
         ours = ours or exact

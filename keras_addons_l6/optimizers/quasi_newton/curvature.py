@@ -60,6 +60,10 @@ class Curvature(Protocol):
         (`line_search.expected_step`).
         """
 
+    @property
+    def sigma(self) -> float:
+        """How much of the slope an accepted step may leave, as a part of it (`line_search.accepts`)."""
+
     def forms(self, arrays: NumpyArrays, parameters: Sequence[Any]) -> dict[str, Form]:
         """The fields' shapes and dtypes, in the order of the memory's fields."""
 

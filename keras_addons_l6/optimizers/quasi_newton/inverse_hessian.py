@@ -21,6 +21,7 @@ from typing import Any, ClassVar, NamedTuple
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small
 from keras_addons_l6.optimizers.quasi_newton.curvature import Form, Pair, Tally, is_kept
+from keras_addons_l6.optimizers.quasi_newton.line_search import SIGMA
 from keras_addons_l6.optimizers.quasi_newton.updates import SELF_SCALED, UPDATES
 
 __all__ = ["Inverse", "InverseHessian"]
@@ -69,6 +70,11 @@ class InverseHessian:
     def self_scaled(self) -> bool:
         """Whether the update divides H by a tau."""
         return self.update in SELF_SCALED
+
+    @property
+    def sigma(self) -> float:
+        """How much of the slope an accepted step may leave."""
+        return 0.9 if self.update == "self_scaled_broyden" else SIGMA  # docs/lbfgs_tuning.md
 
     def forms(self, arrays: NumpyArrays, parameters: Sequence[Any]) -> dict[str, Form]:
         """The fields' shapes and dtypes."""

@@ -346,7 +346,9 @@ def _judge(
 ) -> Verdict:
     """What the trial means for the run."""
     running = progress.status == RUNNING
-    accepted = running & line_search.accepts(search, evaluation.point, evaluation.finite, tolerance)
+    accepted = running & line_search.accepts(
+        search, evaluation.point, evaluation.finite, tolerance, settings.curvature.sigma
+    )
     exhausted = (search.trials + 1 >= settings.max_line_search_steps) | (progress.collapsed == 1)
     first_step = _first_step(arrays, settings, progress.pairs)
     endless = running & exhausted & ~accepted & _falls_for_ever(search, first_step, evaluation, tolerance)

@@ -5,6 +5,7 @@ What is not theirs, each for fewer evaluations (docs/lbfgs_tuning.md has the fig
    the place of the zero of the secant through the slopes. It cuts brackets with a high right end, too.
 2. An open bracket grows to where the secant of its last two slopes points, not always fivefold.
 3. sigma is 0.7, not 0.9: a step that leaves most of the slope is lengthened. (delta is 0.001, not 0.1: no difference.)
+   Self-scaled Broyden, which corrects H's scale by itself, has 0.9.
 4. A trial that is not finite becomes a right end without data, and the next trial is ten times nearer the left end.
 """
 
@@ -105,13 +106,15 @@ def expected_step(arrays: NumpyArrays, decrease: Scalar, slope: Scalar) -> Scala
     return arrays.smaller(0 * step + 1, step)
 
 
-def accepts(search: Search, trial: Point, finite: Scalar, tolerance: Tolerance) -> Scalar:
+def accepts(
+    search: Search, trial: Point, finite: Scalar, tolerance: Tolerance, sigma: float = SIGMA
+) -> Scalar:
     """Whether the trial ends the search (Hager & Zhang 2005, section 2.1).
 
     T1, the Wolfe conditions: phi(a) - phi(0) <= delta a phi'(0) and phi'(a) >= sigma phi'(0);
     T2, the approximate ones: (2 delta - 1) phi'(0) >= phi'(a) >= sigma phi'(0) and phi(a) <= phi(0) + epsilon_k.
     """
-    curvature = trial.slope >= SIGMA * search.slope
+    curvature = trial.slope >= sigma * search.slope
     decrease = trial.value - search.value <= DELTA * search.step * search.slope
     nearly_flat = trial.slope <= (2 * DELTA - 1) * search.slope
     return finite & (trial.value <= tolerance.limit) & curvature & (decrease | nearly_flat)

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable.arrays import NumpyArrays, Scalar, Small
 from keras_addons_l6.optimizers.quasi_newton.curvature import Form, Pair, Tally, is_kept
+from keras_addons_l6.optimizers.quasi_newton.line_search import SIGMA
 from keras_addons_l6.optimizers.quasi_newton.vectors import dot, working_dtype
 
 __all__ = ["History", "LimitedMemory", "Pairs", "direction", "measure", "store", "with_newest"]
@@ -131,6 +132,7 @@ class LimitedMemory:
     changing: ClassVar[tuple[str, ...]] = ("products",)
     written: ClassVar[tuple[str, ...]] = ("rings",)
     self_scaled: ClassVar[bool] = False
+    sigma: ClassVar[float] = SIGMA
     memory: ClassVar[Any] = Pairs
 
     def forms(self, arrays: NumpyArrays, parameters: Sequence[Any]) -> dict[str, Form]:

@@ -170,3 +170,10 @@ def test_the_step_that_is_expected_to_do_as_well_as_the_last(decrease, slope, ex
     """Nocedal & Wright's equation 3.60: the parabola through 0 with this slope and its minimum at a falls by -a slope / 2."""
     step = line_search.expected_step(NumpyArrays("float64"), np.float64(decrease), np.float64(slope))
     assert step == pytest.approx(expected, rel=1e-15)
+
+
+def test_sigma_is_the_part_of_the_slope_that_an_accepted_step_may_leave():
+    search = line_search.begin(np.float64(1.0), np.float64(0.0), np.float64(-1.0))
+    trial, tolerance = Point(1.0, -0.9, -0.8), Tolerance(0.0, 0.0)
+    assert line_search.accepts(search, trial, True, tolerance, sigma=0.9)
+    assert not line_search.accepts(search, trial, True, tolerance)
