@@ -1,7 +1,7 @@
 """Evaluations of the methods with a dense inverse Hessian, over SciPy's BFGS, on the classic and the learning problems.
 
-`KERAS_BACKEND=torch python -m tests.benchmarks.quasi_newton_counts` prints Markdown. All start where the problems say and end when no
-component of the gradient exceeds 1e-6, in float64, after at most 3,000 evaluations. The mean is geometric, over the problems
+`KERAS_BACKEND=torch python -m tests.benchmarks.quasi_newton_counts` prints Markdown. All start where the problems say and end when
+no component of the gradient exceeds 1e-6, in float64, after at most 3,000 evaluations. The mean is geometric, over the problems
 that both solve.
 """
 
