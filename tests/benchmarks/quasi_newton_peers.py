@@ -198,7 +198,8 @@ def compared(problem: str, effort: Effort, seeds: Sequence[int]) -> str:
             solve(loss, start.weights, WARM_UP)
             row.append(solve(loss, start.weights, effort.evaluations))
         outcomes.append(row)
-        counts = evaluations_to(equation, start, effort.evaluations, [other.loss for other in row[1:]])
+        most = effort.evaluations * 2  # past the others' count too
+        counts = evaluations_to(equation, start, most, [other.loss for other in row[1:]])
         pace = row[0].seconds / row[0].evaluations
         to_same = ["never" if count is None else f"{count * pace:.1f} s" for count in counts]
         cells = [f"{each.loss:.1e} ({each.seconds:.1f} s)" for each in row]
