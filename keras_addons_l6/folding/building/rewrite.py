@@ -204,16 +204,18 @@ def _no_random_start(operation: Any) -> Iterator[None]:
     }
     try:
         for name in drawn:
-            setattr(operation, name, _zeros)
+            setattr(operation, name, _ZerosOfTheHost())
         yield
     finally:
         for name, value in drawn.items():
             setattr(operation, name, value)
 
 
-def _zeros(shape: tuple[int, ...], dtype: str | None = None, **_: Any) -> Any:
+class _ZerosOfTheHost(keras.initializers.Zeros):
     """Zeros by way of NumPy: where operations are compiled one by one, Keras's would be a program for each shape."""
-    return keras.ops.convert_to_tensor(np.zeros(shape, "float32"), dtype)
+
+    def __call__(self, shape: tuple[int, ...], dtype: str | None = None, **_: Any) -> Any:
+        return keras.ops.convert_to_tensor(np.zeros(shape, "float32"), dtype)
 
 
 def _plain_config(layer: Any, edited: NewLayer | None) -> dict[str, Any]:
