@@ -17,17 +17,31 @@ def trainings(request):
     return request.param, results
 
 
+def trained(results):
+    """The results of what was trained, and not refused."""
+    return {name: result for name, result in results.items() if "refused" not in result}
+
+
 def test_every_optimizer_and_batch_norm_take_the_single_device_path(trainings):
     _, results = trainings
     assert set(results) == {"Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW", "LBFGS", "BFGS", "BatchNorm"}
-    for name, result in results.items():
+    for name, result in trained(results).items():
         worker.assert_same_path(name, result)
+
+
+def test_a_dense_inverse_hessian_wants_whole_variables(trainings):
+    """Under ModelParallel BFGS refuses in a sentence that names what takes such a layout."""
+    kind, results = trainings
+    if kind == "model":
+        assert "Use `LBFGS`" in results["BFGS"]["refused"]
+        assert "hidden/kernel" in results["BFGS"]["refused"]
+    assert set(results) - set(trained(results)) == ({"BFGS"} if kind == "model" else set())
 
 
 def test_no_device_holds_all_of_a_sharded_kernel_or_of_its_state(trainings):
     """Under ModelParallel each device has a quarter of the kernel, its slots and curvature pairs."""
     kind, results = trainings
-    for name, result in results.items():
+    for name, result in trained(results).items():
         assert result["copies"] > 1, f"{name}: no state of the kernel's shape was found"
         assert result["share"] == (0.25 if kind == "model" else 1.0), name
 
