@@ -6,9 +6,9 @@ FOLDER holds what is compared, each from its own repository; nothing of them is 
 
 * modified_optimize.py, SciPy's BFGS with "SSBroyden2" (jorgeurban/self_scaled_algorithms_pinns, Urban et al. 2025), used as its
   examples do: whenever its line search gives up, it starts again from where it is, with H made symmetric, or with the
-  identity where H is not positive definite;
+  identity where H is not positive definite or nothing has moved;
 * ssbrodyen_family.py and optimistix with a zoom search (IvanBioli/ssbroyden_optimistix, Bioli & Mendibe 2026), with the settings of
-  its example.
+  its example, but tolerances that end no run.
 
 The problems, points, weights and starts are those of `quasi_newton_pinn`; loss and gradient are one program compiled by JAX for
 all three. Contenders alternate, each after a short run that compiles. A contender's loss is the lowest it has accepted. The time

@@ -74,7 +74,7 @@ class InverseHessian:
     @property
     def sigma(self) -> float:
         """How much of the slope an accepted step may leave."""
-        return 0.9 if self.update == "self_scaled_broyden" else SIGMA  # docs/lbfgs_tuning.md
+        return 0.9 if self.update == "self_scaled_broyden" else SIGMA  # docs/quasi_newton.md
 
     def forms(self, arrays: NumpyArrays, parameters: Sequence[Any]) -> dict[str, Form]:
         """The fields' shapes and dtypes."""
