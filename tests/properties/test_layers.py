@@ -210,9 +210,9 @@ def test_prelu_and_swish_take_their_parameter_along_any_axes(drawn, data, seed):
         )
 
 
-@given(inputs(), st.floats(-2, 2), st.integers(0, 12))
+@given(inputs(), st.floats(-2, 2).filter(lambda alpha: abs(alpha) > 1e-20), st.integers(0, 12))
 def test_prelu_is_positively_homogeneous(drawn, alpha, power):
-    """PReLU(2^k x) = 2^k PReLU(x), to the last digit."""
+    """PReLU(2^k x) = 2^k PReLU(x), to the last digit, but of products so small that they have no more all digits."""
     x, _ = drawn
     layer = PReLU(alpha_initializer=keras.initializers.Constant(alpha))
     factor = np.float32(2.0**power)

@@ -2,6 +2,9 @@
 
 A call that moves values, or averages values of one channel with weights that sum to one, does to the number of a channel
 what it does to its values. So no rule is written down for any of them: a transposition, a crop, a reshape, a pooling.
+
+A call that mixes channels may make of their numbers the number of another: the average of 1, 2 and 3 is 2, their maximum
+is 3. So it runs on two more values for each channel, which no mixture turns into those of one channel, both times.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ _BATCH = 2
 _WHOLE = (
     0.01  # an average of equal numbers is off by roundings of float32, 1e-7 of numbers up to some thousands
 )
+
+
+_MIXED = 1e-4  # beyond roundings of values up to one; a mixture of random ones lies nearer by chance, twice, in 1e-8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,25 +137,48 @@ def _contents(call: Call, axis: int, size: int) -> list[_Content]:
     for open_size in _SIZES:
         sizes = [open_size if n is None else n for n in shape]
         sizes[0] = shape[0] or _BATCH
-        numbers = np.broadcast_to(_on_axis(np.arange(1, size + 1), axis, len(sizes)), sizes)
+        values = [np.arange(1, size + 1), np.zeros(size), *_telling_values(size)]
         try:
-            outputs = [_run(call, x) for x in (numbers, np.zeros(sizes))]
+            outputs = [_run(call, np.broadcast_to(_on_axis(v, axis, len(sizes)), sizes)) for v in values]
         except Exception:  # whatever a backend raises for sizes that do not fit
             continue
-        contents = [_content(*both) for both in zip(*outputs, strict=True)]
+        contents = [_content(values[2:], *found) for found in zip(*outputs, strict=True)]
         return [content for content in contents if content is not None] if all(contents) else []
     return []
 
 
-def _content(numbered: np.ndarray, empty: np.ndarray) -> _Content | None:
-    """What a call put where, from its result on the channels' numbers from 1, and on zeros; None where it mixed them."""
+def _telling_values(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two values for each channel, which tell it from any mixture of channels.
+
+    They are random, so that an average is neither; and they lie in opposite orders, so that the largest is not the
+    same channel's.
+    """
+    r = np.random.default_rng(0).uniform(-1.0, 1.0, size)
+    return r, -(r**3)
+
+
+def _content(
+    telling: list[np.ndarray], numbered: np.ndarray, empty: np.ndarray, *told: np.ndarray
+) -> _Content | None:
+    """What a call put where, from its results on the channels' numbers from 1, on zeros, and on telling values.
+
+    None where it mixed channels.
+    """
     constant = numbered == empty
     found, whole = numbered[~constant], np.rint(numbered)
     with np.errstate(invalid="ignore"):  # infinity less infinity is no whole number either
         is_number = (np.abs(found - whole[~constant]) <= _WHOLE) & (found >= 1 - _WHOLE)
     if numbered.ndim < 2 or not is_number.all() or empty[~constant].any():
         return None
-    return _Content(np.where(constant, 0, whole).astype(int) - 1, np.where(constant, empty, 0.0))
+    channels = np.where(constant, 0, whole).astype(int) - 1
+    for values, result in zip(telling, told, strict=True):
+        if channels.max(initial=-1) >= len(values):
+            return None
+        expected = np.where(constant, empty, values[channels])
+        with np.errstate(invalid="ignore"):  # a padding of infinity is equal, though not near
+            if not ((result == expected) | (np.abs(result - expected) <= _MIXED)).all():
+                return None
+    return _Content(channels, np.where(constant, empty, 0.0))
 
 
 def _run(call: Call, x: np.ndarray) -> list[np.ndarray]:

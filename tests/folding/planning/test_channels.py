@@ -25,10 +25,26 @@ def test_padding_of_minus_infinity(gamma, kept):
 @pytest.mark.parametrize("between", [0.5, np.nan, np.inf])
 def test_what_is_no_channel_s_number_was_mixed(between):
     numbered = np.array([[1.0, 2.0], [3.0, between]])
-    assert channels._content(numbered, np.zeros((2, 2))) is None
+    assert channels._content([], numbered, np.zeros((2, 2))) is None
 
 
 def test_channels_and_constants_are_told_apart():
-    content = channels._content(np.array([[2.0, 1.0, -np.inf]]), np.array([[0.0, 0.0, -np.inf]]))
+    content = channels._content([], np.array([[2.0, 1.0, -np.inf]]), np.array([[0.0, 0.0, -np.inf]]))
     np.testing.assert_array_equal(content.channels, [[1, 0, -1]])
     np.testing.assert_array_equal(content.constants, [[0.0, 0.0, -np.inf]])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "pooling", ["GlobalAveragePooling2D", "GlobalMaxPooling2D", "MaxPooling2D", "AveragePooling2D"]
+)
+def test_what_mixes_an_axis_lets_none_of_its_maps_through(pooling, size):
+    """The average of 1, 2 and 3 is 2, and their maximum is 3: numbers of channels, though of a mixture of them."""
+    inputs = keras.Input((size, size, 4))
+    norm = keras.layers.BatchNormalization(axis=1)
+    arguments = () if pooling.startswith("Global") else (size,)
+    x = getattr(keras.layers, pooling)(*arguments)(norm(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    norm.set_weights([w + 1 + np.arange(size) for w in norm.get_weights()])
+    result = fold_with_report(model)  # which compares the models
+    assert len(result.report.kept) == (size > 1)
