@@ -12,6 +12,7 @@ import torch
 from keras_addons_l6.backends.portable import layers as portable
 from keras_addons_l6.backends.torch import blocks as blocks_torch
 from keras_addons_l6.backends.torch import layers as native
+from keras_addons_l6.backends.torch import rows as rows_torch
 
 CASES = {
     "batch, channels last": ((5, 6, 7, 4), {"axis": 3}, "batch_norm"),
@@ -22,7 +23,10 @@ CASES = {
     "instances": ((3, 9, 4), {"axis": 2, "groups": 4}, "group_norm"),
     "layer, one axis": ((5, 6, 7, 4), {"axes": (3,)}, "layer_norm"),
     "layer, two axes": ((5, 6, 7, 4), {"axes": (2, 3)}, "layer_norm"),
+    "layer, far from zero": ((5, 6, 7, 4), {"axes": (2, 3)}, "layer_norm"),
 }
+# Weights of x of shape (5, 6, 7, 4): one, one a channel, along an axis in the middle, one an element of a sample.
+WEIGHTS = ((), (4,), (1, 1, 4), (6, 1, 1), (6, 7, 4))
 # Of the 840 elements of a tensor here: one element, part of a sample, two samples and a rest, everything.
 BLOCKS = (1, 60, 350, 10_000)
 
@@ -43,8 +47,10 @@ def gradients(kernel, name, x, gamma, beta, settings, dy):
 def test_blocks_change_nothing(case, block, memory, monkeypatch):
     shape, settings, name = CASES[case]
     monkeypatch.setattr(blocks_torch, "BLOCK", block)
+    monkeypatch.setattr(rows_torch, "FEW_ROWS", block)
     rng = np.random.default_rng(0)
     x, dy = (torch.as_tensor(rng.normal(size=shape)) for _ in range(2))
+    x = x + (100.0 if "far" in case else 0.0)
     weights = [shape[a] for a in settings.get("axes", ())] or [4]
     gamma, beta = (torch.as_tensor(rng.normal(size=weights)) for _ in range(2))
     if memory == "transposed":
@@ -54,6 +60,52 @@ def test_blocks_change_nothing(case, block, memory, monkeypatch):
     for a, b in zip(found, expected, strict=True):
         # float64: sums of up to 210 terms of order one, in another order.
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("memory", ["contiguous", "transposed"])
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+@pytest.mark.parametrize("name", ["prelu", "swish"])
+def test_activations_in_blocks(name, weights, block, memory, monkeypatch):
+    monkeypatch.setattr(blocks_torch, "BLOCK", block)
+    rng = np.random.default_rng(1)
+    x, dy = (torch.as_tensor(rng.normal(size=(5, 6, 7, 4))) for _ in range(2))
+    w = torch.as_tensor(rng.uniform(0.5, 1.5, size=weights))
+    if memory == "transposed":
+        x = x.transpose(0, 1).contiguous().transpose(0, 1)
+
+    def gradients(kernel):
+        leaves = [t.clone().requires_grad_() for t in (x, w)]
+        y = getattr(kernel, name)(*leaves)
+        first = torch.autograd.grad(y, leaves, dy, retain_graph=True)
+        again = torch.autograd.grad(y, leaves, dy, create_graph=True)
+        second = torch.autograd.grad(sum((g**2).sum() for g in again), leaves)
+        return [y.detach(), *first, *(g.detach() for g in again), *second]
+
+    for a, b in zip(gradients(native), gradients(portable), strict=True):
+        # float64: sums of up to 840 terms of order one, in another order.
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("mean", "centred"), [(0.9, True), (-0.9, True), (1.1, False), (-1.1, False)])
+def test_rows_go_to_the_kernel_as_they_are_up_to_a_mean_of_one_deviation(mean, centred):
+    x = torch.randn(64, 512, dtype=torch.float64)
+    x = (x - x.mean(1, keepdim=True)) / x.std(1, correction=0, keepdim=True) + mean
+    leaf = x.float().requires_grad_()
+    y = native.layer_norm(leaf, None, None, axes=[1], epsilon=1e-9)
+    shift = y.grad_fn.saved_tensors[3]
+    assert (shift is None) == centred
+    # float32: a few roundings of values up to 5, with the kernel and without
+    torch.testing.assert_close(y.detach().double(), x - mean, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "x", [4e18 * torch.randn(4, 64), torch.full((4, 64), 3.0), torch.full((4, 64), torch.inf)]
+)
+def test_rows_that_the_kernel_cannot_square_are_not_its(x):
+    """Squares that overflow leave a reciprocal deviation of 0, which is no sign of a small mean."""
+    y = native.layer_norm(x, None, None, axes=[1], epsilon=1e-5)
+    torch.testing.assert_close(y, portable.layer_norm(x, None, None, axes=[1], epsilon=1e-5), equal_nan=True)
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -23,6 +23,7 @@ from tests.reference import layers as reference
 
 LAYOUTS = [((64, 6), 1), ((4, 12, 12, 6), 3), ((4, 6, 33), 1)]
 SMALL = (2, 3, 4)
+EPSILON_OF = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 def implementations(name):
@@ -283,6 +284,38 @@ def test_activations_have_finite_gradients_up_to_1e4(implementation, operation):
         2 * step
     )
     np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-6)
+
+
+# But for what has no weight, and for single values, whose gradient of gamma is 0.
+WEIGHTED = [o for o in [*activations(32), *norms((20_000, 32), 1)] if str(o) not in ("selu", "instance_norm")]
+
+
+@of(WEIGHTED)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_gradients_sum_in_more_than_half_precision(implementation, operation, dtype):
+    """A sum in half precision stands still at 2,048 (float16) or 256 (bfloat16) times its terms; here 20,000 are added."""
+    rng = np.random.default_rng(11)
+    half = ops.cast(ops.convert_to_tensor(rng.normal(size=(20_000, 32))), dtype)
+    dy = ops.cast(ops.convert_to_tensor(rng.uniform(0, 1 / 16, size=(20_000, 32))), dtype)
+    weights = [ops.cast(ops.convert_to_tensor(p), dtype) for p in operation.parameters]
+    if operation.kernel not in ("prelu", "swish"):  # weights of normalizations come in float32
+        weights = [ops.cast(w, "float32") for w in weights]
+
+    def of_weights(implementation, dtype, *tensors):
+        def loss(*tensors):
+            y = operation.call(implementation, *tensors)
+            return ops.sum(ops.cast(y, "float32") * ops.cast(dy, "float32"))
+
+        def gradient(*tensors):
+            return backend_gradient(loss, [ops.cast(t, dtype or t.dtype) for t in tensors])[1:]
+
+        return [ops.convert_to_numpy(ops.cast(g, "float32")) for g in in_one_piece(gradient)(*tensors)]
+
+    found = of_weights(implementation, None, half, *weights)
+    expected = of_weights(portable, "float32", half, *weights)
+    for a, b in zip(found, expected, strict=True):
+        # one rounding of the sum to the weights' dtype, and for the terms one each of the output's, in both signs
+        np.testing.assert_allclose(a, b, rtol=0, atol=EPSILON_OF[dtype] * np.abs(b).max())
 
 
 @in_use("prelu")

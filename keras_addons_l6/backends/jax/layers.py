@@ -14,7 +14,8 @@ __all__ = ["prelu", "selu"]
 
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     """`portable.prelu`, whose `where` XLA:CPU computes one by one for 32 channels: it unrolls so short a loop."""
-    return jax.nn.relu(x) + alpha * _negative_part(x)
+    z = x.astype(portable.statistics_dtype(x.dtype))
+    return (jax.nn.relu(z) + alpha.astype(z.dtype) * _negative_part(z)).astype(x.dtype)
 
 
 @jax.custom_jvp

@@ -19,7 +19,8 @@ Numerical decisions, which a native kernel has to keep:
    the sums over dy and dy * u are all that its gradient needs.
 7. Branches that are not taken see harmless values (`where` twice), so infinity and NaN in one never reach the
    other.
-8. SELU and Swish of float16 and bfloat16 are computed in float32 and rounded once.
+8. PReLU, SELU and Swish of float16 and bfloat16 are computed in float32 and rounded once, and so are the sums that
+   make the gradients of their weights: in float16 such a sum stands still once it is 2,048 times its terms.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,7 +71,9 @@ class Statistics(NamedTuple):
 
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     """Compute max(0, x) + alpha * min(0, x), with slope alpha at 0; `alpha` broadcasts against `x`."""
-    return x * ops.where(x > 0, ops.ones_like(alpha), alpha)
+    z = ops.cast(x, statistics_dtype(x.dtype))
+    alpha = ops.cast(alpha, z.dtype)
+    return ops.cast(z * ops.where(z > 0, ops.ones_like(alpha), alpha), x.dtype)
 
 
 def selu(x: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ or transforms the computation, take `portable` itself.
 """
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -25,12 +24,12 @@ __all__ = [
     "BLOCK",
     "Blocks",
     "Layout",
-    "Rows",
     "batch_norm",
     "group_norm",
-    "layer_norm",
     "normalize",
     "serve",
+    "sum_over",
+    "wide",
 ]
 
 BLOCK = 1 << 18  # elements of a block: 1 MiB of float32, which a core's cache holds with its temporaries
@@ -76,8 +75,8 @@ class Blocks:
         others = itertools.repeat(None) if other is None else self.of(other)[0]
         for u, v in zip(self.centred(shift), others, strict=False):
             v = u if v is None else v
-            sums[0].append(_sum(v, axes))
-            sums[1].append(_sum(u.mul_(v), axes))
+            sums[0].append(sum_over(v, axes))
+            sums[1].append(sum_over(u.mul_(v), axes))
         return self._total(sums[0], axes), self._total(sums[1], axes)
 
     def _total(self, parts: list[Tensor], axes: Sequence[int]) -> Tensor:
@@ -86,7 +85,7 @@ class Blocks:
         return by_sample.sum(1, dtype=torch.float64).to(self._x.dtype)
 
 
-def _sum(x: Tensor, axes: Sequence[int]) -> Tensor:
+def sum_over(x: Tensor, axes: Sequence[int]) -> Tensor:
     """The sum over axes, which stay with length 1; in two steps where torch's threads would cross.
 
     They divide the first axis of an elementwise operation among them, and of a sum only if it is not summed over.
@@ -158,7 +157,7 @@ def batch_norm(
     x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, axis: int, epsilon: float
 ) -> tuple[Tensor, Statistics]:
     """`portable.batch_norm`."""
-    z = _wide(x)
+    z = wide(x)
     y, shift, mean, variance = _Normalize.apply(z, gamma, beta, Layout(axis, None), epsilon)
     size = portable.size_over(z, portable.other_axes(z, axis))
     return y.to(x.dtype), portable.statistics(shift, mean, variance, size)
@@ -168,14 +167,7 @@ def group_norm(
     x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, groups: int, axis: int, epsilon: float
 ) -> Tensor:
     """`portable.group_norm`."""
-    return _Normalize.apply(_wide(x), gamma, beta, Layout(axis, groups), epsilon)[0].to(x.dtype)
-
-
-def layer_norm(
-    x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, axes: Sequence[int], epsilon: float
-) -> Tensor:
-    """`portable.layer_norm` over the last axes."""
-    return _NormalizeRows.apply(_wide(x), gamma, beta, tuple(axes), epsilon).to(x.dtype)
+    return _Normalize.apply(wide(x), gamma, beta, Layout(axis, groups), epsilon)[0].to(x.dtype)
 
 
 def normalize(
@@ -190,7 +182,7 @@ def normalize(
 ) -> Tensor:
     """`portable.normalize`, without a gradient."""
     with torch.no_grad():
-        z = _wide(x)
+        z = wide(x)
         mean, scale, offset = portable.fixed_affine(z, mean, variance, gamma, beta, axis, epsilon)
         offset = torch.zeros_like(scale) if offset is None else offset
         y = torch.empty_like(z)
@@ -199,7 +191,8 @@ def normalize(
     return y.to(x.dtype)
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
+    """X in the dtype of `portable`'s decision 1."""
     return x.to(getattr(torch, portable.statistics_dtype(x.dtype)))
 
 
@@ -278,102 +271,3 @@ def _gradients(
         torch.addcmul(c, g, a, out=out).addcmul_(u, b)
     gradients[0] = dx
     return gradients
-
-
-class Rows:
-    """A tensor as rows of the values that are normalized together, in blocks of whole rows.
-
-    Args:
-        x: The tensor.
-        features: How many values a row has.
-    """
-
-    def __init__(self, x: Tensor, features: int) -> None:
-        self.whole = x.reshape(-1, features)
-        self._step = max(1, BLOCK // features)
-
-    def of(self, t: Tensor) -> tuple[Tensor, ...]:
-        """The blocks of a tensor with a row, or a value, for each row of x: views."""
-        return t.reshape(self.whole.shape[0], -1).split(self._step)
-
-    def centred(self, shift: Tensor) -> Iterator[Tensor]:
-        """The blocks of u of `portable`'s decision 4, one after the other, in the same memory."""
-        blocks = self.of(self.whole)
-        memory = torch.empty_like(blocks[0])
-        for k, x in zip(self.of(-EXACT_SCALE * shift), blocks, strict=True):
-            yield torch.add(k, x, alpha=EXACT_SCALE, out=memory[: len(x)])
-
-
-class _NormalizeRows(torch.autograd.Function):
-    """`portable.layer_norm`: torch's own kernel on u, which is centred but for rounding.
-
-    On x itself the kernel loses what x and its mean have in common.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, gamma: Tensor | None, beta: Tensor | None, axes: tuple[int, ...], epsilon: float
-    ) -> Tensor:
-        rows = Rows(x, math.prod(x.shape[a] for a in axes))
-        shift, y = portable.feature_shift(rows.whole, [1]), torch.empty(x.shape, dtype=x.dtype)
-        weight, bias = (_flat(t, x.dtype) for t in (gamma, beta))
-        moments = []
-        for out, u in zip(rows.of(y), rows.centred(shift), strict=True):
-            result, *found = torch.native_layer_norm(u, u.shape[1:], weight, bias, epsilon * EXACT_SCALE**2)
-            out.copy_(result)
-            moments.append(found)
-        ctx.axes, ctx.epsilon = axes, epsilon
-        ctx.save_for_backward(
-            x, gamma, beta, shift, *(torch.cat(parts) for parts in zip(*moments, strict=True))
-        )
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, gamma, beta, *statistics = ctx.saved_tensors  # once, as above
-        if torch.is_grad_enabled():
-            wanted = [t for t, needed in zip((x, gamma, beta), ctx.needs_input_grad, strict=False) if needed]
-            y = portable.layer_norm(x, gamma, beta, axes=ctx.axes, epsilon=ctx.epsilon)
-            found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
-            gradients = [next(found) if needed else None for needed in ctx.needs_input_grad[:3]]
-        else:
-            gradients = _gradients_of_rows(ctx, dy, x, gamma, beta, *statistics)
-        return (*gradients, None, None)
-
-
-def _gradients_of_rows(
-    ctx: Any,
-    dy: Tensor,
-    x: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-    shift: Tensor,
-    mean: Tensor,
-    deviation: Tensor,
-) -> list[Tensor | None]:
-    """The gradients of x, gamma and beta; those of blocks are added in float64."""
-    rows = Rows(x, math.prod(x.shape[a] for a in ctx.axes))
-    weight, bias = (_flat(t, x.dtype) for t in (gamma, beta))
-    wanted = list(ctx.needs_input_grad[:3])
-    dx = torch.empty(x.shape, dtype=x.dtype)
-    parts: list[list[Tensor]] = []
-    for out, u, g, *moments in zip(
-        rows.of(dx), rows.centred(shift), *map(rows.of, (dy, mean, deviation)), strict=True
-    ):
-        du, *of_weights = torch.ops.aten.native_layer_norm_backward(
-            g.contiguous(), u, u.shape[1:], *moments, weight, bias, wanted
-        )
-        if wanted[0]:
-            torch.mul(du, EXACT_SCALE, out=out)
-        parts.append(of_weights)
-    totals = (
-        torch.stack(list(part)).sum(0, dtype=torch.float64).reshape(t.shape).to(t.dtype)
-        if needed and t is not None
-        else None
-        for part, t, needed in zip(zip(*parts, strict=True), (gamma, beta), wanted[1:], strict=True)
-    )
-    return [dx if wanted[0] else None, *totals]
-
-
-def _flat(weights: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    return None if weights is None else weights.reshape(-1).to(dtype)

@@ -6,6 +6,7 @@ forward mode is wrong.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,7 @@ import torch
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import layers as portable
 from keras_addons_l6.backends.portable.layers import Statistics
-from keras_addons_l6.backends.torch import blocks, private
+from keras_addons_l6.backends.torch import blocks, pointwise, private, rows
 
 __all__ = [
     "batch_norm",
@@ -30,7 +31,9 @@ __all__ = [
 
 
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
-    """`portable.prelu` in one pass, for one alpha, one per channel of the last axis, or one per element."""
+    """`portable.prelu`: in one pass by torch's kernel, whose gradient costs ten, so differentiated block by block."""
+    if x.dim() > 0 and _is_differentiated(x, alpha) and blocks.serve(x, alpha):
+        return pointwise.prelu(x, alpha)
     native = torch.nn.functional.prelu
     if alpha.numel() == 1 and x.dim() > 0:
         return native(x, alpha.reshape(1))
@@ -42,33 +45,31 @@ def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     return portable.prelu(x, alpha)
 
 
+def _is_differentiated(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
 def selu(x: Tensor) -> Tensor:
     """`portable.selu` in one pass, and one backward."""
     return torch.nn.functional.selu(x)
 
 
 def swish(x: Tensor, beta: Tensor) -> Tensor:
-    """`portable.swish`, by torch's kernel where beta is fixed at 1 and all is finite.
-
-    The kernel gives NaN for the value at -inf and for the slope at both infinities.
-    """
-    if _is_fixed_at_one(beta) and blocks.serve(x, beta):
-        y = torch.nn.functional.silu(x)
-        if y.detach().sum(dtype=torch.float32).isfinite():
-            return y
-    return portable.swish(x, beta)
+    """`portable.swish` where an infinity is among the values; else by torch's kernel for beta = 1, or block by block."""
+    if not (x.dim() > 0 and blocks.serve(x, beta) and _is_finite(x)):
+        return portable.swish(x, beta)
+    if not _is_differentiated(beta) and beta.numel() == 1 and beta.item() == 1:
+        return torch.nn.functional.silu(x)
+    return pointwise.swish(x, beta)
 
 
-def _is_fixed_at_one(beta: Tensor) -> bool:
-    """Whether beta is an untrained weight of value 1; looked up only where that is free and not traced."""
-    return (
-        isinstance(beta, torch.nn.Parameter)
-        and not beta.requires_grad
-        and beta.numel() == 1
-        and beta.device.type == "cpu"
-        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
-        and beta.item() == 1
-    )
+def _is_finite(x: Tensor) -> bool:
+    """Whether no value is infinite or NaN: then so is their sum or, in float16, where a sum overflows, their span."""
+    values = x.detach()
+    if values.dtype == torch.float16:
+        smallest, largest = values.aminmax()
+        return math.isfinite((largest - smallest).item())
+    return math.isfinite(values.sum().item())
 
 
 def _centred(x: Tensor, shift: Tensor) -> Tensor:
@@ -113,9 +114,9 @@ def group_norm(
 def layer_norm(
     x: Tensor, gamma: Tensor | None, beta: Tensor | None, *, axes: Sequence[int], epsilon: float
 ) -> Tensor:
-    """`portable.layer_norm`, block by block where that serves: over the last axes."""
+    """`portable.layer_norm`, by torch's kernel where that serves: over the last axes."""
     if list(axes) == list(range(x.dim() - len(axes), x.dim())) and blocks.serve(x, gamma, beta):
-        return blocks.layer_norm(x, gamma, beta, axes=axes, epsilon=epsilon)
+        return rows.layer_norm(x, gamma, beta, axes=axes, epsilon=epsilon)
     return portable.layer_norm(x, gamma, beta, axes=axes, epsilon=epsilon, passes=_PASSES)
 
 
@@ -131,7 +132,6 @@ def normalize(
 ) -> Tensor:
     """`portable.normalize`, block by block where that serves and no gradient is asked for."""
     tensors = (x, mean, variance, gamma, beta)
-    differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    if differentiated or not blocks.serve(*tensors):
+    if _is_differentiated(*tensors) or not blocks.serve(*tensors):
         return portable.normalize(x, mean, variance, gamma, beta, axis=axis, epsilon=epsilon, passes=_PASSES)
     return blocks.normalize(x, mean, variance, gamma, beta, axis=axis, epsilon=epsilon)
