@@ -213,7 +213,7 @@ HEALTH = [
     Fault("BatchNorm's averages moved by a look", "health/looking.py", "        with stateless.scope(trainable, carried), watched(", "        with watched(", WATCHED + " -k same_to", "torch"),
     Fault("random numbers drawn by a look", "backends/torch/programs.py", "        torch.set_rng_state(cpu)\n", "        torch.rand(1)\n", WATCHED + " -k same_to", "torch"),
     Fault("hooks left on the layers", "health/calls.py", '            vars(operation).pop("call", None)\n', "            pass\n", WATCHED + " -k no_trace", "torch"),
-    Fault("activations of the test mode", "health/forward.py", 'kwargs = {**kwargs, "training": True}', "pass", WATCHED + " -k momentum_as_keras", "torch"),
+    Fault("activations of the test mode", "health/forward.py", 'kwargs = {**kwargs, "training": True}', "pass", "tests/health/test_numbers.py -k testing_differs_by", "torch"),
     Fault("dead on the last look alone", "health/findings.py", "np.logical_and.reduce([look.layers[place].silent for look in recent])", "looks[-1].layers[place].silent", WATCHED + " -k all_of_the_last", "torch"),
     Fault("settled before the start is forgotten", "health/findings.py", "LEFT_OF_START = 0.01", "LEFT_OF_START = 2.0", WATCHED + " -k momentum", "torch"),
     Fault("a gap without its mean", "health/arithmetic.py", " + np.square((mean - moving_mean) / t)", "", NUMBERS + " -k gap", "torch"),
