@@ -135,7 +135,8 @@ def living_bytes():
     if keras.backend.backend() == "torch":
         import torch
 
-        storages = [x.untyped_storage() for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
+        kinds = (torch.Tensor, torch.nn.Parameter)  # not what a compiler has left over, which has no memory
+        storages = [x.untyped_storage() for x in gc.get_objects() if type(x) in kinds]
         return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
     import tensorflow as tf
 

@@ -84,12 +84,12 @@ def hessian_products(function: Function, x: np.ndarray, direction: np.ndarray) -
 
     def all_orders(x: object, v: object) -> dict[str, object]:
         def gradient(t: object) -> object:
-            return _transformed(function, [t])[0]
+            return transformed_gradient(function, [t])[0]
 
         return {
             "forward over reverse": _jvp(gradient, x, v),
-            "reverse over forward": _transformed(lambda t: _jvp(function, t, v), [x])[0],
-            "reverse over reverse": _transformed(lambda t: ops.sum(gradient(t) * v), [x])[0],
+            "reverse over forward": transformed_gradient(lambda t: _jvp(function, t, v), [x])[0],
+            "reverse over reverse": transformed_gradient(lambda t: ops.sum(gradient(t) * v), [x])[0],
             **{name: ops.tensordot(h, v, axes=len(v.shape)) for name, h in _hessians(function, x).items()},
         }
 
@@ -105,14 +105,14 @@ def _numpy(tensor: object) -> np.ndarray:
 def backend_gradient(function: Function, tensors: Sequence) -> list:
     """Gradients of a scalar function, as tensors, as the backend's trainer takes them."""
     if keras.config.backend() != "torch":
-        return _transformed(function, tensors)
+        return transformed_gradient(function, tensors)
     import torch
 
     leaves = [t.detach().clone().requires_grad_() for t in tensors]
     return list(torch.autograd.grad(function(*leaves), leaves, materialize_grads=True))
 
 
-def _transformed(function: Function, tensors: Sequence) -> list:
+def transformed_gradient(function: Function, tensors: Sequence) -> list:
     """Gradients of a scalar function by a transformation of it, which other transformations may surround."""
     backend = keras.config.backend()
     if backend == "jax":

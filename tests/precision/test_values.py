@@ -9,7 +9,7 @@ import pytest
 from keras import layers, ops
 
 from keras_addons_l6 import backends
-from tests.layers.derivatives import backend_gradient, compiled
+from tests.layers.derivatives import compiled, transformed_gradient
 
 pytestmark = pytest.mark.usefixtures("true_float64")
 
@@ -81,7 +81,7 @@ def test_output_loss_and_gradient_of_a_network_compiled_or_not():
         close(run(*tensors)[1], loss)
     close(model(X), output)
     close(model.predict(X, verbose=0), output)
-    for _, run in compiled(lambda *t: backend_gradient(value, t)):
+    for _, run in compiled(lambda *t: transformed_gradient(value, t)):
         for found, expected in zip(run(*tensors), gradients, strict=True):
             close(found, expected)
 
