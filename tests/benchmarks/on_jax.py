@@ -118,7 +118,7 @@ def runs(call: Call, weights: Any, x: Any, dy: Any, mode: str) -> tuple[Run, Run
 
     def forward_and_backward(weights: Any, x: Any, dy: Any) -> Any:
         y, pull_back, state = jax.vjp(call, weights, x, has_aux=True)
-        return y, state, pull_back(dy)
+        return y, state, pull_back(dy.astype(y.dtype))  # Keras's PReLU makes float32 of half precision here
 
     forward, both = jax.jit(call), jax.jit(forward_and_backward)
     return (
