@@ -3,13 +3,16 @@
 XLA fuses the portable normalizations into the passes that a kernel by hand would make, so only activations are here.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import layers as portable
 
-__all__ = ["prelu", "selu"]
+__all__ = ["prelu", "selu", "swish"]
 
 
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
@@ -28,6 +31,34 @@ def _negative_part(x: Tensor) -> Tensor:
 def _negative_part_jvp(primals: tuple[Tensor], tangents: tuple[Tensor]) -> tuple[Tensor, Tensor]:
     (x,), (tangent,) = primals, tangents
     return _negative_part(x), jnp.where(x > 0, jnp.zeros_like(tangent), tangent)
+
+
+@jax.custom_jvp
+def swish(x: Tensor, beta: Tensor) -> Tensor:
+    """`portable.swish`, with slopes of fewer passes: JAX's own come from both sides of each `where`."""
+    return portable.swish(x, beta)
+
+
+_FLAT = 1e3  # beyond it the sigmoid's slope s (1 - s) is 0 in every dtype
+
+
+def _swish_jvp(primals: tuple[Tensor, Tensor], tangents: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+    """With s = sigmoid(g), g = beta x, the slopes are s + g s (1 - s), for x, and x^2 s (1 - s), for beta."""
+    x, beta = primals
+    z = x.astype(portable.statistics_dtype(x.dtype))
+    finite = jnp.clip(z, -jnp.finfo(z.dtype).max, jnp.finfo(z.dtype).max)
+    g = finite * beta.astype(z.dtype)
+    s = jax.nn.sigmoid(g)
+    slope_of_s = s * (1 - s)
+    along = jnp.zeros((), z.dtype)
+    if not isinstance(tangents[0], SymbolicZero):
+        along += tangents[0].astype(z.dtype) * (s + jnp.clip(g, -_FLAT, _FLAT) * slope_of_s)
+    if not isinstance(tangents[1], SymbolicZero):
+        along += tangents[1].astype(z.dtype) * (finite * (finite * slope_of_s))
+    return swish(x, beta), jnp.broadcast_to(along, x.shape).astype(x.dtype)
+
+
+swish.defjvp(_swish_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp
