@@ -108,7 +108,7 @@ LAYERS = [
     Fault("PReLU's slopes summed in half precision", "backends/portable/layers.py", "    z = ops.cast(x, statistics_dtype(x.dtype))\n    alpha = ops.cast(alpha, z.dtype)\n", "    z = x\n", NUMERICS + " -k more_than_half", "tensorflow"),
     Fault("Swish's slope for beta without its input", "backends/torch/pointwise.py", "s.addcmul_(beta, t), t.mul_(x)", "s.addcmul_(beta, t), t", "tests/backends/test_blocks_torch.py -k activations", "torch"),
     Fault("a weight's gradient of the last block alone", "backends/torch/pointwise.py", "of_weights.add_(", "of_weights.copy_(", "tests/backends/test_blocks_torch.py -k activations", "torch"),
-    Fault("the slope of Swish on JAX without its gate's", "backends/jax/layers.py", "(s + jnp.clip(g, -_FLAT, _FLAT) * slope_of_s)", "s", "tests/backends/test_native_kernels.py -k swish"),
+    Fault("the slope of Swish on JAX without its gate's", "backends/jax/layers.py", "(s + jnp.clip(g, -portable.FLAT_SIGMOID, portable.FLAT_SIGMOID) * slope_of_s)", "s", "tests/backends/test_native_kernels.py -k swish"),
     Fault("the slope of Swish without its gate's", "backends/tensorflow/layers.py", "return dy * slope", "return dy * s", "tests/backends/test_native_kernels.py -k swish", "tensorflow"),
     Fault("a normalization's gradient without its variance", "backends/tensorflow/layers.py", "rest = u * (per_deviation * scale * product) + ", "rest = ", NUMERICS + " -k values_and_derivatives", "tensorflow"),
     Fault("LayerNorm's epsilon Keras's", "layers/layer_norm.py", "        epsilon: float = 1e-5,", "        epsilon: float = 1e-3,", LAYER_NORM),

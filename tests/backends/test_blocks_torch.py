@@ -87,6 +87,25 @@ def test_activations_in_blocks(name, weights, block, memory, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize(
+    "needed", [(True, False, False), (False, True, False), (False, False, True)], ids=str
+)
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+@pytest.mark.parametrize("few", [0, 10_000])
+def test_a_gradient_asked_for_alone(few, mean, needed, monkeypatch):
+    monkeypatch.setattr(rows_torch, "FEW_ROWS", few)
+    leaves = [torch.randn(size, dtype=torch.float64) for size in ((30, 16), (16,), (16,))]
+    leaves[0] += mean
+    for leaf, needs in zip(leaves, needed, strict=True):
+        leaf.requires_grad_(needs)
+    wanted, dy = leaves[needed.index(True)], torch.randn(30, 16, dtype=torch.float64)
+    found, expected = (
+        torch.autograd.grad(kernel.layer_norm(*leaves, axes=[1], epsilon=1e-3), wanted, dy)[0]
+        for kernel in (native, portable)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize(("mean", "centred"), [(1.9, True), (-1.9, True), (2.1, False), (-2.1, False)])
 def test_rows_go_to_the_kernel_as_they_are_up_to_a_mean_of_two_deviations(mean, centred):
     x = torch.randn(64, 512, dtype=torch.float64)

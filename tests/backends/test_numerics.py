@@ -1,6 +1,7 @@
 """DESIGN's numerics, for the operations in use and for the portable ones that define them."""
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from keras import ops
@@ -23,7 +24,6 @@ from tests.reference import layers as reference
 
 LAYOUTS = [((64, 6), 1), ((4, 12, 12, 6), 3), ((4, 6, 33), 1)]
 SMALL = (2, 3, 4)
-EPSILON_OF = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 def implementations(name):
@@ -315,7 +315,7 @@ def test_weights_gradients_sum_in_more_than_half_precision(implementation, opera
     expected = of_weights(portable, "float32", half, *weights)
     for a, b in zip(found, expected, strict=True):
         # one rounding of the sum to the weights' dtype, and for the terms one each of the output's, in both signs
-        np.testing.assert_allclose(a, b, rtol=0, atol=EPSILON_OF[dtype] * np.abs(b).max())
+        np.testing.assert_allclose(a, b, rtol=0, atol=float(ml_dtypes.finfo(dtype).eps) * np.abs(b).max())
 
 
 @in_use("prelu")

@@ -39,9 +39,6 @@ def swish(x: Tensor, beta: Tensor) -> Tensor:
     return portable.swish(x, beta)
 
 
-_FLAT = 1e3  # beyond it the sigmoid's slope s (1 - s) is 0 in every dtype
-
-
 def _swish_jvp(primals: tuple[Tensor, Tensor], tangents: tuple[Any, Any]) -> tuple[Tensor, Tensor]:
     """With s = sigmoid(g), g = beta x, the slopes are s + g s (1 - s), for x, and x^2 s (1 - s), for beta."""
     x, beta = primals
@@ -52,7 +49,9 @@ def _swish_jvp(primals: tuple[Tensor, Tensor], tangents: tuple[Any, Any]) -> tup
     slope_of_s = s * (1 - s)
     along = jnp.zeros((), z.dtype)
     if not isinstance(tangents[0], SymbolicZero):
-        along += tangents[0].astype(z.dtype) * (s + jnp.clip(g, -_FLAT, _FLAT) * slope_of_s)
+        along += tangents[0].astype(z.dtype) * (
+            s + jnp.clip(g, -portable.FLAT_SIGMOID, portable.FLAT_SIGMOID) * slope_of_s
+        )
     if not isinstance(tangents[1], SymbolicZero):
         along += tangents[1].astype(z.dtype) * (finite * (finite * slope_of_s))
     return swish(x, beta), jnp.broadcast_to(along, x.shape).astype(x.dtype)

@@ -55,6 +55,7 @@ Scale = Callable[[Tensor, Tensor, Tensor], Tensor]
 SELU_SCALE = 1.0507009873554805  # lambda of Klambauer et al. (2017), section 2
 SELU_ALPHA = 1.6732632423543772  # alpha there
 EXACT_SCALE = 2.0**-12  # decision 4: a power of two, so that scaling there and back is exact
+FLAT_SIGMOID = 1e3  # beyond it the sigmoid's slope s (1 - s) is 0 in every dtype
 _SNAP = 2.0**-16  # decision 3: above the rounding error of a mean in float32, below any spread it could hide
 
 

@@ -115,9 +115,6 @@ def swish(x: Tensor, beta: Tensor) -> Tensor:
     return tf.cast(_swish(z, tf.cast(beta, z.dtype)), x.dtype)
 
 
-_FLAT = 1e3  # beyond it the sigmoid's slope s (1 - s) is 0 in every dtype
-
-
 @tf.custom_gradient
 def _swish(x: Tensor, beta: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
     """Compute x s with s = sigmoid(g), g = beta x; its slopes are s + g s (1 - s) for x and x^2 s (1 - s) for beta.
@@ -132,7 +129,7 @@ def _swish(x: Tensor, beta: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Te
     s = tf.sigmoid(g)
 
     def gradient(dy: Tensor) -> tuple[Tensor, Tensor]:
-        slope = s + tf.raw_ops.SigmoidGrad(y=s, dy=_clipped(g, _FLAT))
+        slope = s + tf.raw_ops.SigmoidGrad(y=s, dy=_clipped(g, portable.FLAT_SIGMOID))
         finite = _clipped(x, x.dtype.max)
         return dy * slope, _summed_to(beta, dy * (finite * tf.raw_ops.SigmoidGrad(y=s, dy=finite)))
 

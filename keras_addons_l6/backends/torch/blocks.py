@@ -25,6 +25,7 @@ __all__ = [
     "Blocks",
     "Layout",
     "batch_norm",
+    "differentiable_gradients",
     "group_norm",
     "normalize",
     "serve",
@@ -191,6 +192,15 @@ def normalize(
     return y.to(x.dtype)
 
 
+def differentiable_gradients(
+    y: Tensor, tensors: Sequence[Tensor | None], needed: Sequence[bool], dy: Tensor
+) -> list[Tensor | None]:
+    """The gradients of those tensors that need one, by what made y of them, with graphs of their own."""
+    wanted = [t for t, needs in zip(tensors, needed, strict=False) if needs]
+    found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    return [next(found) if needs else None for _, needs in zip(tensors, needed, strict=False)]
+
+
 def wide(x: Tensor) -> Tensor:
     """X in the dtype of `portable`'s decision 1."""
     return x.to(getattr(torch, portable.statistics_dtype(x.dtype)))
@@ -221,10 +231,8 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, *nothing: Any) -> tuple[Tensor | None, ...]:
         x, gamma, beta, *statistics = ctx.saved_tensors  # once: gradient checkpointing gives them one time
         if torch.is_grad_enabled():
-            wanted = [t for t, needed in zip((x, gamma, beta), ctx.needs_input_grad, strict=False) if needed]
             y = ctx.layout.portably(x, gamma, beta, ctx.epsilon)
-            found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
-            gradients = [next(found) if needed else None for needed in ctx.needs_input_grad[:3]]
+            gradients = differentiable_gradients(y, (x, gamma, beta), ctx.needs_input_grad, dy)
         else:
             gradients = _gradients(ctx, dy, x, gamma, beta, *statistics)
         return (*gradients, None, None)

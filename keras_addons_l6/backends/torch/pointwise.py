@@ -84,11 +84,8 @@ class _Blockwise(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weights = ctx.saved_tensors  # once: gradient checkpointing gives them one time
         if torch.is_grad_enabled():
-            wanted = [t for t, needed in zip((x, weights), ctx.needs_input_grad, strict=False) if needed]
-            found = iter(
-                torch.autograd.grad(ctx.activation.definition(x, weights), wanted, dy, create_graph=True)
-            )
-            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None
+            y = ctx.activation.definition(x, weights)
+            return *blocks.differentiable_gradients(y, (x, weights), ctx.needs_input_grad, dy), None
         return *_gradients(ctx.activation, x, weights, dy), None
 
 

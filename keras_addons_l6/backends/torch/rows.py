@@ -4,7 +4,7 @@ Derivatives of higher order, and whatever traces or transforms the computation, 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -54,7 +54,7 @@ class _NormalizeRows(torch.autograd.Function):
     """`portable.layer_norm` by torch's own kernel: on x where x is centred well enough, else on u, which always is.
 
     What the kernel loses is what x and its mean have in common: where no mean is larger than twice its deviation, at most
-    the last two of its 24 digits.
+    the last two of float32's 24 binary digits.
     """
 
     @staticmethod
@@ -83,10 +83,8 @@ class _NormalizeRows(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, gamma, beta, *statistics = ctx.saved_tensors  # once: gradient checkpointing gives them one time
         if torch.is_grad_enabled():
-            wanted = [t for t, needed in zip((x, gamma, beta), ctx.needs_input_grad, strict=False) if needed]
             y = portable.layer_norm(x, gamma, beta, axes=ctx.axes, epsilon=ctx.epsilon)
-            found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
-            gradients = [next(found) if needed else None for needed in ctx.needs_input_grad[:3]]
+            gradients = blocks.differentiable_gradients(y, (x, gamma, beta), ctx.needs_input_grad, dy)
         else:
             gradients = _gradients_of_rows(ctx, dy, x, gamma, beta, *statistics)
         return (*gradients, None, None)
@@ -108,7 +106,7 @@ def _gradients_of_rows(
     mean: Tensor,
     reciprocal: Tensor,
 ) -> list[Tensor | None]:
-    """The gradients of x, gamma and beta; those of blocks are added in float64.
+    """The gradients of x, gamma and beta.
 
     The kernel adds row after row in the dtype of x: so it gets no half precision, and few rows at a time.
     """
@@ -116,33 +114,40 @@ def _gradients_of_rows(
     weight, bias = _row_weights(gamma, beta, x, rows)
     wanted = list(ctx.needs_input_grad[:3])
 
-    def kernel(dy: Tensor, u: Tensor, *moments: Tensor) -> tuple[Tensor, ...]:
+    def kernel(u: Tensor, dy: Tensor, *moments: Tensor) -> tuple[Tensor, ...]:
         return torch.ops.aten.native_layer_norm_backward(
             blocks.wide(dy.contiguous()), u, u.shape[1:], *moments, weight, bias, wanted
         )
 
-    def shaped(sums: Tensor, like: Tensor | None, needed: bool) -> Tensor | None:
-        return sums.reshape(like.shape).to(like.dtype) if needed and like is not None else None
-
-    if shift is None and x.dtype in (torch.float32, torch.float64) and len(rows.whole) <= FEW_ROWS:
-        dx, *sums = kernel(dy.reshape(rows.whole.shape), rows.whole, mean, reciprocal)
-        dx = dx.reshape(x.shape) if wanted[0] else None
+    at_once = shift is None and x.dtype in (torch.float32, torch.float64) and len(rows.whole) <= FEW_ROWS
+    if at_once:
+        dx, *sums = kernel(rows.whole, dy.reshape(rows.whole.shape), mean, reciprocal)
     else:
-        dx, parts = torch.empty(x.shape, dtype=x.dtype), []
-        scale, values = (
-            (1.0, map(blocks.wide, rows.of(x))) if shift is None else (EXACT_SCALE, rows.centred(shift))
-        )
-        for out, u, *block in zip(rows.of(dx), values, *map(rows.of, (dy, mean, reciprocal)), strict=True):
-            du, *of_weights = kernel(block[0], u, *block[1:])
-            if wanted[0]:
-                out.copy_(du.mul_(scale))
-            parts.append(of_weights)
-        sums = [
-            torch.stack(part).sum(0, dtype=torch.float64) if part[0] is not None else None
-            for part in zip(*parts, strict=True)
-        ]
-        dx = dx if wanted[0] else None
-    return [dx, *(shaped(*each) for each in zip(sums, (gamma, beta), wanted[1:], strict=True))]
+        dx, *sums = _by_blocks(kernel, rows, shift, dy, mean, reciprocal)
+    found = zip((dx, *sums), (x, gamma, beta), wanted, strict=True)
+    return [
+        t.reshape(like.shape).to(like.dtype) if needed and like is not None else None
+        for t, like, needed in found
+    ]
+
+
+def _by_blocks(
+    kernel: Callable[..., tuple[Tensor, ...]], rows: Rows, shift: Tensor | None, *beside: Tensor
+) -> Iterator[Tensor | None]:
+    """What the kernel gives for all rows: dx in pieces, in the dtype of x, and sums of blocks added in float64."""
+    whole = rows.whole
+    scale, values = (
+        (1.0, map(blocks.wide, rows.of(whole))) if shift is None else (EXACT_SCALE, rows.centred(shift))
+    )
+    dx, parts = torch.empty(whole.shape, dtype=whole.dtype), []
+    for out, u, *block in zip(rows.of(dx), values, *map(rows.of, beside), strict=True):
+        du, *of_weights = kernel(u, *block)
+        if du is not None:
+            out.copy_(du.mul_(scale))
+        parts.append(of_weights)
+    yield dx
+    for part in zip(*parts, strict=True):
+        yield None if part[0] is None else torch.stack(part).sum(0, dtype=torch.float64)
 
 
 def _row_weights(

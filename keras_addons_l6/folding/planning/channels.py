@@ -30,8 +30,6 @@ _BATCH = 2
 _WHOLE = (
     0.01  # an average of equal numbers is off by roundings of float32, 1e-7 of numbers up to some thousands
 )
-
-
 _MIXED = 1e-4  # beyond roundings of values up to one; a mixture of random ones lies nearer by chance, twice, in 1e-8
 
 
