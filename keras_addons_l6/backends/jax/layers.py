@@ -48,10 +48,9 @@ def _swish_jvp(primals: tuple[Tensor, Tensor], tangents: tuple[Any, Any]) -> tup
     s = jax.nn.sigmoid(g)
     slope_of_s = s * (1 - s)
     along = jnp.zeros((), z.dtype)
+    flat = portable.FLAT_SIGMOID
     if not isinstance(tangents[0], SymbolicZero):
-        along += tangents[0].astype(z.dtype) * (
-            s + jnp.clip(g, -portable.FLAT_SIGMOID, portable.FLAT_SIGMOID) * slope_of_s
-        )
+        along += tangents[0].astype(z.dtype) * (s + jnp.clip(g, -flat, flat) * slope_of_s)
     if not isinstance(tangents[1], SymbolicZero):
         along += tangents[1].astype(z.dtype) * (finite * (finite * slope_of_s))
     return swish(x, beta), jnp.broadcast_to(along, x.shape).astype(x.dtype)
