@@ -7,7 +7,7 @@ Numerical decisions, which a native kernel has to keep:
 2. A variance is never E[x^2] - E[x]^2. It is the corrected two-pass of Chan, Golub & LeVeque (1983, eq. 1.7):
    with a shift K close to the mean and u ~ x - K, d = mean(u) and variance = mean(u^2) - d^2, where d is
    nothing but the rounding error of K.
-3. K is the mean or, where the two differ by rounding only, the first value of the group, so a constant group
+3. K is the mean or, where the two differ by rounding only, a value of the group, its first, so a constant group
    is centred exactly, at any magnitude. K carries no gradient: mean and variance do not depend on the shift,
    so derivatives of every order come out right without it, and the backward pass needs two sums instead of
    three.
@@ -391,9 +391,13 @@ def batch_shift(x: Tensor, axis: int, average: Average = average) -> Tensor:
 
 
 def group_shift(x: Tensor, groups: int, axis: int, average: Average = average) -> Tensor:
-    """The shift of decision 3 for each sample and channel, the same for the channels of a group."""
+    """The shift of decision 3 for each sample and channel, the same for the channels of a group.
+
+    Of its channels' first values the largest stands for the group. XLA computes a maximum once. The first of them it would look
+    up again for each value of `x`, in the loops that read `x`, and in half precision those then use no vector instructions.
+    """
     first = first_value(x, spatial_axes(x, axis), average)
-    first = per_group(first, groups, axis, lambda grouped: grouped[:, :, :1])
+    first = per_group(first, groups, axis, lambda grouped: ops.max(grouped, axis=2, keepdims=True))
     return snapped_mean(group_average(x, groups, axis, average), first)
 
 
