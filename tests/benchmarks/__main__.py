@@ -6,7 +6,8 @@ interrupted goes on with the backends that are left. `python -m tests.benchmarks
 pages anew. `--quick` tries the whole way on tiny sizes and prints instead of writing.
 
 Every part runs in a process of its own on each backend, one after the other; a millisecond's work in several: where
-a program's buffers come to lie makes it faster or slower by a tenth, at times by half, in all of a process's runs.
+a program's buffers come to lie makes it faster or slower by a tenth, at times by half, in all of a process's runs. So do
+train steps: of the two threads of TensorFlow's pool one may sleep for steps on end, in one process more often than in another.
 """
 
 import argparse
@@ -17,14 +18,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.benchmarks import figure, report, summary
 from tests.benchmarks.results import BACKENDS, Measured, as_row, load, save
 from tests.benchmarks.rows import KERAS, OURS, Row, median_of
 from tests.benchmarks.timing import THREADS
 
-PROCESSES = {"layers": 2, "train_steps": 2}  # else one
+PROCESSES = {"layers": 2, "train_steps": 3}  # else one
+# Freed memory stays with the process. Else each tensor of more than 32 MiB is given back to the system, and the next one is
+# mapped page by page: for two of them in a call 16,000 page faults, which took twice as long as the layer between.
+KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**33), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
 DOCS = Path(__file__).parents[2] / "docs"
 ONLY_PAGES = "page"
 
@@ -91,7 +97,7 @@ def _measure(backend: str, part: str, quick: bool) -> list[Row]:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
-        _python(backend, "part", part, str(file), quick=quick)
+        _python(backend, "part", part, str(file), quick=quick, settings=KEPT_MEMORY)
         rows = [as_row(stored) for stored in json.loads(file.read_text())]
     print(f"{backend}: {part}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     return rows
@@ -101,7 +107,13 @@ def _peak(backend: str, who: str, quick: bool) -> int:
     return int(_python(backend, "memory", who, quick=quick).split()[-1])
 
 
-def _python(backend: str, module: str, *arguments: str, quick: bool) -> str:
+def _python(
+    backend: str,
+    module: str,
+    *arguments: str,
+    quick: bool,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Run a module of this package in a fresh process; its output, or its error in full."""
     command = [
         sys.executable,
@@ -116,6 +128,7 @@ def _python(backend: str, module: str, *arguments: str, quick: bool) -> str:
         "KERAS_BACKEND": backend,
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "OMP_NUM_THREADS": str(THREADS),
+        **settings,
     }
     done = subprocess.run(command, env=environment, cwd=DOCS.parent, capture_output=True, text=True)
     if done.returncode:

@@ -7,12 +7,7 @@ from typing import NamedTuple
 from tests.benchmarks.results import BACKENDS, Results
 from tests.benchmarks.rows import KERAS, OURS, Row
 
-MODES = {
-    "jax": "jit",
-    "tensorflow": "XLA",
-    "torch": "eager",
-}  # what `fit` uses where nothing else is asked for
-IN_FIT = "fit"
+MODES = {"jax": "jit", "tensorflow": "XLA", "torch": "eager"}  # of the summary
 NOISE = 1.05  # ratios up to here are noise
 TELLING = 1.1  # and past this they are none; see the page
 COMPARED = ("optimizers", "layers", "large_layers", "train_steps")
@@ -79,7 +74,7 @@ WORKS = (
 
 
 def find(results: Results, backend: str, work: Work) -> Row:
-    """The measured row of a backend's usual mode.
+    """The measured row of a backend's mode.
 
     Raises:
         LookupError: where there is none, or more than one, with the command that measures it.
@@ -90,7 +85,7 @@ def find(results: Results, backend: str, work: Work) -> Row:
         for row in rows
         if row.subject.startswith(work.begins)
         and row.subject.endswith(work.ends)
-        and row.mode in (MODES[backend], IN_FIT)
+        and row.mode == MODES[backend]
     ]
     if len(found) != 1:
         raise LookupError(
@@ -183,8 +178,8 @@ def slower(results: Results) -> str:
     lines = []
     for backend in results:
         rows = _compared(results, backend)
-        for mode in dict.fromkeys(row.mode for row in rows if row.mode != IN_FIT):
-            here = [row for row in rows if row.mode in (mode, IN_FIT)]
+        for mode in dict.fromkeys(row.mode for row in rows):
+            here = [row for row in rows if row.mode == mode]
             title = f"{BACKENDS[backend]}, {mode}" if backend == "tensorflow" else BACKENDS[backend]
             lines.append(f"* **{title}**: {_listed(here)}")
     return "\n".join(lines)

@@ -219,8 +219,12 @@ def measured_everywhere(**changed):
     """What the summary wants, of every backend: ours 2 ms, Keras's 3, the backend's own 1; `changed` replaces by subject."""
 
     def row(backend, work):
-        mode = summary.IN_FIT if work.part == "train_steps" else summary.MODES[backend]
-        row = Row(work.begins + work.ends, mode, {OURS: 2e-3, KERAS: 3e-3, "own": 1e-3}, floor=1e-3)
+        row = Row(
+            work.begins + work.ends,
+            summary.MODES[backend],
+            {OURS: 2e-3, KERAS: 3e-3, "own": 1e-3},
+            floor=1e-3,
+        )
         return changed[work.label](row) if work.label in changed else row
 
     def parts(backend):

@@ -8,6 +8,7 @@ import numpy as np
 
 import keras_addons_l6
 from tests.benchmarks import methods, timing
+from tests.benchmarks.engines import engine
 from tests.benchmarks.rows import KERAS, OURS, Row
 from tests.benchmarks.timing import Effort, Run
 
@@ -72,20 +73,23 @@ TRAININGS = {
 
 
 def rows(trainings: dict[str, Training], effort: Effort) -> Iterator[Row]:
-    """One row a training: seconds of one train step inside `fit`, as users compile it."""
+    """One row for each training and mode: seconds of one train step inside `fit`."""
     for name, training in trainings.items():
-        contenders = {
-            OURS: _fit(training.ours, methods.our_optimizer(training.rule)),
-            KERAS: _fit(training.keras, methods.keras_optimizer(training.rule)),
-        }
-        seconds = timing.medians(contenders, effort)
-        yield Row(name, "fit", {peer: s / STEPS for peer, s in seconds.items()})
+        for mode in engine().MODES:
+            contenders = {
+                OURS: _fit(training.ours, methods.our_optimizer(training.rule), mode),
+                KERAS: _fit(training.keras, methods.keras_optimizer(training.rule), mode),
+            }
+            seconds = timing.medians(contenders, effort)
+            yield Row(name, mode, {peer: s / STEPS for peer, s in seconds.items()})
 
 
-def _fit(make: Make, optimizer: Any) -> Run:
+def _fit(make: Make, optimizer: Any, mode: str) -> Run:
     keras.utils.set_random_seed(0)
     model, batch = make()
     x = np.tile(batch, (STEPS,) + (1,) * (batch.ndim - 1))
     y = np.zeros(len(x), "int32")
-    model.compile(optimizer, "sparse_categorical_crossentropy")
+    # Of itself Keras compiles on JAX, and on TensorFlow where there is a GPU.
+    jit_compile = True if mode == "XLA" else False if mode == "graph" else "auto"
+    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit_compile)
     return lambda: model.fit(x, y, batch_size=len(batch), verbose=0)
