@@ -49,6 +49,7 @@ __all__ = [
 
 Average = Callable[[Tensor, Sequence[int]], Tensor]
 Size = Callable[[Tensor, Sequence[int]], Tensor]
+Largest = Callable[[Tensor], Tensor]
 Centre = Callable[[Tensor, Tensor], Tensor]
 Scale = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -118,6 +119,11 @@ def size_over(x: Tensor, axes: Sequence[int]) -> Tensor:
     return float(size) if isinstance(size, int) else ops.cast(size, x.dtype)
 
 
+def largest(grouped: Tensor) -> Tensor:
+    """The largest value along the last of three axes, which stays with length 1."""
+    return ops.max(grouped, axis=2, keepdims=True)
+
+
 def centred(x: Tensor, shift: Tensor) -> Tensor:
     """U of decision 4."""
     return (x - shift) * EXACT_SCALE
@@ -129,9 +135,10 @@ def scaled(u: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
 
 
 class Passes(NamedTuple):
-    """What reads the whole tensor; a backend may have a way of its own for each."""
+    """What reads the whole tensor, or its groups; a backend may have a way of its own for each."""
 
     average: Average = average
+    largest: Largest = largest
     centred: Centre = centred
     scaled: Scale = scaled
 
@@ -276,7 +283,7 @@ def group_norm(
         The normalized tensor in the dtype of `x`.
     """
     z = ops.cast(x, statistics_dtype(x.dtype))
-    u = passes.centred(z, group_shift(z, groups, axis, passes.average))
+    u = passes.centred(z, group_shift(z, groups, axis, passes.average, passes.largest))
     moments = moments_about_zero(u, lambda t: group_average(t, groups, axis, passes.average))
     y = passes.scaled(u, *affine(*moments, along(gamma, axis, z), along(beta, axis, z), epsilon))
     return ops.cast(y, x.dtype)
@@ -390,14 +397,16 @@ def batch_shift(x: Tensor, axis: int, average: Average = average) -> Tensor:
     return snapped_mean(average(x, axes), first_value(x, axes, average))
 
 
-def group_shift(x: Tensor, groups: int, axis: int, average: Average = average) -> Tensor:
+def group_shift(
+    x: Tensor, groups: int, axis: int, average: Average = average, largest: Largest = largest
+) -> Tensor:
     """The shift of decision 3 for each sample and channel, the same for the channels of a group.
 
     Of its channels' first values the largest stands for the group. XLA computes a maximum once. The first of them it would look
     up again for each value of `x`, in the loops that read `x`, and in half precision those then use no vector instructions.
     """
     first = first_value(x, spatial_axes(x, axis), average)
-    first = per_group(first, groups, axis, lambda grouped: ops.max(grouped, axis=2, keepdims=True))
+    first = per_group(first, groups, axis, largest)
     return snapped_mean(group_average(x, groups, axis, average), first)
 
 
