@@ -18,9 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from tests.benchmarks import figure, report, summary
 from tests.benchmarks.results import BACKENDS, Measured, as_row, load, save
@@ -102,7 +100,7 @@ def _measure(backend: str, part: str, quick: bool) -> list[Row]:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
-        _python(backend, "part", part, str(file), quick=quick, settings=KEPT_MEMORY)
+        _python(backend, "part", part, str(file), quick=quick)
         rows = [as_row(stored) for stored in json.loads(file.read_text())]
     print(f"{backend}: {part}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     return rows
@@ -112,13 +110,7 @@ def _peak(backend: str, who: str, quick: bool) -> int:
     return int(_python(backend, "memory", who, quick=quick).split()[-1])
 
 
-def _python(
-    backend: str,
-    module: str,
-    *arguments: str,
-    quick: bool,
-    settings: Mapping[str, str] = MappingProxyType({}),
-) -> str:
+def _python(backend: str, module: str, *arguments: str, quick: bool) -> str:
     """Run a module of this package in a fresh process; its output, or its error in full."""
     command = [
         sys.executable,
@@ -133,7 +125,7 @@ def _python(
         "KERAS_BACKEND": backend,
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "OMP_NUM_THREADS": str(THREADS),
-        **settings,
+        **(KEPT_MEMORY if module == "part" else {}),
     }
     done = subprocess.run(command, env=environment, cwd=DOCS.parent, capture_output=True, text=True)
     if done.returncode:

@@ -90,6 +90,6 @@ def _fit(make: Make, optimizer: Any, mode: str) -> Run:
     x = np.tile(batch, (STEPS,) + (1,) * (batch.ndim - 1))
     y = np.zeros(len(x), "int32")
     # Of itself Keras compiles on JAX, and on TensorFlow where there is a GPU.
-    jit_compile = True if mode == "XLA" else False if mode == "graph" else "auto"
-    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit_compile)
+    jit_compile = {"XLA": True, "graph": False}
+    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit_compile.get(mode, "auto"))
     return lambda: model.fit(x, y, batch_size=len(batch), verbose=0)

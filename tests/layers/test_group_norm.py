@@ -137,6 +137,11 @@ def test_without_center_or_scale(center, scale):
     assert len(layer.weights) == center + scale
 
 
+@pytest.mark.parametrize("layer", [GroupNorm(groups=2), InstanceNorm()], ids=["GroupNorm", "InstanceNorm"])
+def test_an_empty_batch(layer):
+    assert tuple(layer(np.zeros((0, 3, 4, 6), "float32")).shape) == (0, 3, 4, 6)
+
+
 def test_samples_do_not_touch_each_other():
     layer = GroupNorm(2)
     x = data((3, 4, 4, 6))

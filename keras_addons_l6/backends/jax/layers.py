@@ -1,8 +1,10 @@
 """JAX's own kernels, where they pass the tests of the portable ones.
 
-XLA fuses the portable normalizations into the passes that a kernel by hand would make, so only activations are here.
+XLA fuses the portable normalizations into the passes that a kernel by hand would make, so of them only a choice of GroupNorm's is
+here.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -12,7 +14,15 @@ from jax.custom_derivatives import SymbolicZero
 from keras_addons_l6.backends.portable import Tensor
 from keras_addons_l6.backends.portable import layers as portable
 
-__all__ = ["prelu", "selu", "swish"]
+__all__ = ["group_norm", "prelu", "selu", "swish"]
+
+
+def _pick(grouped: Tensor) -> Tensor:
+    """`portable.pick` by a maximum."""
+    return jnp.max(grouped, axis=2, keepdims=True)
+
+
+group_norm = functools.partial(portable.group_norm, passes=portable.Passes(pick=_pick))
 
 
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:

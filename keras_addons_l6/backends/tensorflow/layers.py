@@ -228,10 +228,15 @@ def group_norm(
 
     z = tf.cast(x, portable.statistics_dtype(x.dtype))
     axes = portable.spatial_axes(z, axis)
-    shift = portable.group_shift(z, groups, axis, average)
+    shift = portable.group_shift(z, groups, axis, average, _pick)
     gamma, beta = portable.along(gamma, axis, z), portable.along(beta, axis, z)
     y, *_ = _normalized(z, gamma, beta, shift, axes=axes, epsilon=epsilon, over_group=over_group)
     return tf.cast(y, x.dtype)
+
+
+def _pick(grouped: Tensor) -> Tensor:
+    """`portable.pick` by a maximum; Keras's refuses an empty batch."""
+    return tf.reduce_max(grouped, axis=2, keepdims=True)
 
 
 def layer_norm(

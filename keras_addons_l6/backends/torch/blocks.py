@@ -27,7 +27,6 @@ __all__ = [
     "batch_norm",
     "differentiable_gradients",
     "group_norm",
-    "largest",
     "normalize",
     "serve",
     "sum_over",
@@ -107,11 +106,6 @@ def _split(t: Tensor, step: int, axis: int, x: Tensor) -> list[Tensor]:
     return [t] * -(-x.shape[axis] // step)
 
 
-def largest(grouped: Tensor) -> Tensor:
-    """`portable.largest`; Keras's maximum refuses an empty batch here, and breaks torch.compile's graph."""
-    return grouped.amax(dim=2, keepdim=True)
-
-
 class Layout(NamedTuple):
     """Which values are normalized together: those of a channel, or those of a group of a sample's channels."""
 
@@ -126,7 +120,7 @@ class Layout(NamedTuple):
         """The shift of `portable`'s decision 3."""
         if self.groups is None:
             return portable.batch_shift(x, self.axis)
-        return portable.group_shift(x, self.groups, self.axis, largest=largest)
+        return portable.group_shift(x, self.groups, self.axis)
 
     def mean(self, sums: Tensor, x: Tensor) -> Tensor:
         """From sums over `axes` the means over all values that are normalized together."""
@@ -141,10 +135,7 @@ class Layout(NamedTuple):
         """The normalized tensor by `portable`."""
         if self.groups is None:
             return portable.batch_norm(x, gamma, beta, axis=self.axis, epsilon=epsilon)[0]
-        passes = portable.Passes(largest=largest)
-        return portable.group_norm(
-            x, gamma, beta, groups=self.groups, axis=self.axis, epsilon=epsilon, passes=passes
-        )
+        return portable.group_norm(x, gamma, beta, groups=self.groups, axis=self.axis, epsilon=epsilon)
 
 
 def serve(*tensors: Tensor | None) -> bool:

@@ -82,7 +82,7 @@ def _scaled(u: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
     return torch.addcmul(offset, u, scale)
 
 
-_PASSES = portable.Passes(largest=blocks.largest, centred=_centred, scaled=_scaled)
+_PASSES = portable.Passes(centred=_centred, scaled=_scaled)
 
 masked_batch_norm = functools.partial(portable.masked_batch_norm, passes=_PASSES)
 masked_group_norm = functools.partial(portable.masked_group_norm, passes=_PASSES)
